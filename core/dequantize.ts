@@ -1,0 +1,50 @@
+// The weights that the codes stand for, and the plain product with them: the path of an Int4Tensor.
+
+import { flushedNumberFromBf16 } from './bf16.js';
+import type { CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
+import type { Int4Tensor } from './int4_tensor.js';
+import { activationRows } from './limits.js';
+
+/** `w = RN32(RN32(q - z) * s)` as f32[N, K], row-major, from either layout. */
+export function dequantize(tensor: Int4Tensor | CoalescedInt4Tensor): Float32Array {
+  const { n, k } = tensor;
+  const out = new Float32Array(n * k);
+  for (let row = 0; row < n; row++) dequantizeRow(tensor, row, out.subarray(row * k, (row + 1) * k));
+  return out;
+}
+
+/** Row `row` of the dequantized weight into `out`, f32[K]. */
+export function dequantizeRow(tensor: Int4Tensor | CoalescedInt4Tensor, row: number, out: Float32Array): void {
+  const { n, k, groupSize, nGroups, qdata, scale, zeroPoint } = tensor;
+  for (let g = 0; g < nGroups; g++) {
+    const index = tensor.layout === 'coalesced' ? row * nGroups + g : g * n + row;
+    const s = flushedNumberFromBf16(scale[index]!);
+    const z = flushedNumberFromBf16(zeroPoint[index]!);
+    for (let i = g * groupSize; i < (g + 1) * groupSize; i += 2) {
+      const byte = qdata[(row * k + i) / 2]!;
+      out[i] = Math.fround(Math.fround((byte & 15) - z) * s);
+      out[i + 1] = Math.fround(Math.fround((byte >> 4) - z) * s);
+    }
+  }
+}
+
+/**
+ * x · wᵀ with dequantized f32 weights, summed in f64 and rounded once to f32: f32[M, N].
+ * Slow and exact enough to judge accuracy by; it shares no arithmetic with int4_plain_mm.
+ * @param x f32[M, K]
+ */
+export function dequantizeAndMultiply(x: Float32Array, tensor: Int4Tensor | CoalescedInt4Tensor): Float32Array {
+  const { n, k } = tensor;
+  const m = activationRows(x.length, k);
+  const y = new Float32Array(m * n);
+  const weights = new Float32Array(k);
+  for (let row = 0; row < n; row++) {
+    dequantizeRow(tensor, row, weights);
+    for (let i = 0; i < m; i++) {
+      let sum = 0;
+      for (let j = 0; j < k; j++) sum += x[i * k + j]! * weights[j]!;
+      y[i * n + row] = sum;
+    }
+  }
+  return y;
+}

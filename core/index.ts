@@ -1,0 +1,36 @@
+// The public surface of samebits/core: tensors, packing, the reference, the backend seam, the case table.
+
+export type {
+  Backend,
+  BackendName,
+  BenchmarkSupport,
+  DeviceBuffer,
+  DeviceInfo,
+  DeviceWeight,
+  LinearOptions,
+  PassedOver,
+  Plan,
+  PlanStep,
+  UploadOptions,
+} from './backend.js';
+export { bf16FromF32Array, bf16FromNumber, numberFromBf16 } from './bf16.js';
+export { COALESCED_LAYOUT, type CoalescedInt4Parts, CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
+export { CpuBackend } from './cpu_backend.js';
+export { dequantize, dequantizeAndMultiply } from './dequantize.js';
+export { type ErrorCode, type ErrorDetails, SamebitsError } from './errors.js';
+export { Int4Tensor } from './int4_tensor.js';
+export { BLOCK_SIZE, MAX_K, MAX_M, MAX_N, MAX_WEIGHT_EXPONENT, MAX_ZERO_POINT, type WeightShape } from './limits.js';
+export { type Activations, linear } from './linear.js';
+export {
+  type ActivationKind,
+  CASES,
+  drawActivations,
+  drawWeight,
+  type ParityCase,
+  type WeightKind,
+} from './parity/cases.js';
+export { type BitDifference, firstDifference, formatDifference } from './parity/compare.js';
+export { outputDigest } from './parity/digest.js';
+export { type QuantizeOptions, quantizeInt4 } from './quantize.js';
+export { int4PlainMM, type OutputType } from './reference.js';
+export type { Int4Parts, Operand, ScaleLayout } from './validate.js';

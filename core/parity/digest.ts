@@ -1,0 +1,12 @@
+// SHA-256 of output bits: what a recorded run keeps of each result.
+
+import { sha256 } from '@noble/hashes/sha2.js';
+import { bytesToHex } from '@noble/hashes/utils.js';
+
+/** Hex SHA-256 of the f32 bits of an output followed by its bf16 bits, little-endian. */
+export function outputDigest(f32: Float32Array, bf16: Uint16Array): string {
+  const hash = sha256.create();
+  hash.update(new Uint8Array(f32.buffer, f32.byteOffset, f32.byteLength));
+  hash.update(new Uint8Array(bf16.buffer, bf16.byteOffset, bf16.byteLength));
+  return bytesToHex(hash.digest());
+}

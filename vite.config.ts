@@ -1,0 +1,43 @@
+import { resolve } from 'node:path';
+import { defineConfig } from 'vitest/config';
+import { kernelSourcesSha256 } from './scripts/kernel-sources.mjs';
+
+const fromRoot = (path: string) => resolve(import.meta.dirname, path);
+
+// What a recorded run is checked against: the hashes of the kernels that this build was made with.
+const define = {
+  __CUDA_SOURCES_SHA256__: JSON.stringify(kernelSourcesSha256('cuda')),
+  __SHADER_SOURCES_SHA256__: JSON.stringify(kernelSourcesSha256('shaders')),
+};
+
+const library = {
+  define,
+  build: {
+    outDir: 'dist',
+    emptyOutDir: false,
+    target: 'es2023',
+    minify: false,
+    sourcemap: true,
+    lib: {
+      entry: {
+        'core/index': fromRoot('core/index.ts'),
+        'shaders/index': fromRoot('shaders/index.ts'),
+        'node/index': fromRoot('node/index.ts'),
+        'node/cli': fromRoot('node/cli.ts'),
+        'web/index': fromRoot('web/index.ts'),
+      },
+      formats: ['es' as const],
+    },
+    rolldownOptions: { external: [/^node:/, 'webgpu', 'commander', 'cli-progress', /^@noble\/hashes/] },
+  },
+  test: { include: ['tests/{unit,parity}/**/*.test.ts'], testTimeout: 120_000 },
+};
+
+const page = {
+  define,
+  root: fromRoot('web'),
+  base: './',
+  build: { outDir: fromRoot('dist/page'), emptyOutDir: true, target: 'es2023' },
+};
+
+export default defineConfig(({ mode }) => (mode === 'page' ? page : library));
