@@ -31,6 +31,15 @@ export {
 } from './parity/cases.js';
 export { type BitDifference, firstDifference, formatDifference } from './parity/compare.js';
 export { outputDigest } from './parity/digest.js';
+export { Random } from './parity/random.js';
+export {
+  fileInputs,
+  type ParityInput,
+  type ParityOutcome,
+  type ParityResult,
+  VERIFY_ROWS,
+  verifyWeight,
+} from './parity/verify.js';
 export { type QuantizeOptions, quantizeInt4 } from './quantize.js';
 export { int4PlainMM, type OutputType } from './reference.js';
 export type { Int4Parts, Operand, ScaleLayout } from './validate.js';

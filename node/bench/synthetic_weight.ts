@@ -1,0 +1,77 @@
+// Weights for the benchmark: random codes at memory speed, and a sample of rows that the reference can check.
+
+import { bf16FromNumber, CoalescedInt4Tensor, Int4Tensor, numberFromBf16, Random } from '../../core/index.js';
+
+/** A random weight [n, k] in the interchange layout, scales of a bf16 around 0.01, integer zero points. */
+export function syntheticWeight(n: number, k: number, groupSize: number): Int4Tensor {
+  const random = Random.named(`bench ${n}x${k} group ${groupSize}`);
+  const qdata = new Uint8Array((n * k) / 2);
+  random.fillBytes(qdata);
+  const count = (k / groupSize) * n;
+  const scale = new Uint16Array(count);
+  const zeroPoint = new Uint16Array(count);
+  const smallest = bf16FromNumber(0.0078125);
+  const codes = Uint16Array.from({ length: 16 }, (_, z) => bf16FromNumber(z));
+  for (let i = 0; i < count; i++) {
+    const bits = random.u32();
+    scale[i] = smallest + (bits & 127);
+    zeroPoint[i] = codes[(bits >>> 8) & 15]!;
+  }
+  const shape = [k / groupSize, n];
+  return new Int4Tensor({
+    qdata: { dtype: 'u8', shape: [n, k / 2], data: qdata },
+    scale: { dtype: 'bf16', shape, data: scale },
+    zeroPoint: { dtype: 'bf16', shape, data: zeroPoint },
+    groupSize,
+  });
+}
+
+/**
+ * `count` rows of a weight, or all of them, as a weight of its own with the same E_w: the row with the largest reach is
+ * among them, because E_w, and with it every rounding, belongs to the tensor.
+ */
+export function sampleRows(
+  weight: CoalescedInt4Tensor,
+  count: number,
+): { readonly rows: readonly number[]; readonly sample: CoalescedInt4Tensor } {
+  const { n, k, nGroups, groupSize } = weight;
+  const chosen = new Set<number>([rowOfLargestReach(weight)]);
+  for (let i = 0; i < Math.min(count, n); i++) chosen.add(Math.floor((i * n) / Math.min(count, n)));
+  chosen.add(n - 1);
+  const rows = [...chosen].sort((a, b) => a - b);
+  const gather = <T extends Uint8Array | Uint16Array>(source: T, out: T, width: number): T => {
+    rows.forEach((row, i) => {
+      out.set(source.subarray(row * width, (row + 1) * width), i * width);
+    });
+    return out;
+  };
+  const parts = weight.parts();
+  const scaleShape = [rows.length, nGroups];
+  const size = rows.length * nGroups;
+  const sample = new CoalescedInt4Tensor({
+    layout: parts.layout,
+    groupSize,
+    qdata: {
+      dtype: 'u8',
+      shape: [rows.length, k / 2],
+      data: gather(weight.qdata, new Uint8Array((rows.length * k) / 2), k / 2),
+    },
+    scale: { dtype: 'bf16', shape: scaleShape, data: gather(weight.scale, new Uint16Array(size), nGroups) },
+    zeroPoint: { dtype: 'bf16', shape: scaleShape, data: gather(weight.zeroPoint, new Uint16Array(size), nGroups) },
+  });
+  return { rows, sample };
+}
+
+function rowOfLargestReach({ scale, zeroPoint, nGroups }: CoalescedInt4Tensor): number {
+  let best = 0;
+  let largest = -1;
+  for (let i = 0; i < scale.length; i++) {
+    const s = Math.abs(numberFromBf16(scale[i]!));
+    const z = numberFromBf16(zeroPoint[i]!);
+    const reach = s * Math.max(Math.abs(z), Math.abs(15 - z));
+    if (reach <= largest) continue;
+    largest = reach;
+    best = Math.floor(i / nGroups);
+  }
+  return best;
+}

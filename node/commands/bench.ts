@@ -1,0 +1,164 @@
+// samebits bench: right bits first, then the old layout and the new one, timed against a measured read roof.
+
+import { type Command, InvalidArgumentError } from 'commander';
+import { type Backend, formatDifference } from '../../core/index.js';
+import { version } from '../../package.json';
+import { backendOption, selectedBackends } from '../backend_option.js';
+import { type BenchShape, type Measurement, measureShape } from '../bench/measure.js';
+import { syntheticWeight } from '../bench/synthetic_weight.js';
+import { EXIT } from '../exit_codes.js';
+import { openAvailable } from '../open_available.js';
+import { terminalProgress } from '../progress.js';
+import { formatTable } from '../table.js';
+
+interface BenchOptions {
+  readonly backend?: readonly string[];
+  readonly shapes?: readonly (readonly [n: number, k: number])[];
+  readonly groupSize: number;
+  readonly rows: readonly number[];
+  readonly replays?: number;
+  readonly json?: true;
+}
+
+/** What one backend showed. */
+interface BackendReport {
+  readonly backend: string;
+  readonly device: Backend['device'];
+  readonly roofGBps: number;
+  readonly measurements: readonly Measurement[];
+}
+
+/** The linears of one Gemma 4 31B layer and its head; q, k, v and gate, up are packed together. */
+const HARDWARE_SHAPES: readonly (readonly [label: string, n: number, k: number])[] = [
+  ['gate+up', 43_008, 5376],
+  ['down', 5376, 21_504],
+  ['q+k+v', 16_384, 5376],
+  ['o', 5376, 8192],
+  ['head', 262_144, 5376],
+];
+/** Small enough for a CPU that plays GPU. */
+const SOFTWARE_SHAPES: readonly (readonly [label: string, n: number, k: number])[] = [
+  ['small', 1024, 1024],
+  ['wide', 512, 4096],
+];
+const ROOF_BYTES = { hardware: 4e9, software: 64e6 };
+const REPLAYS = { hardware: 40, software: 8 };
+
+export function registerBench(program: Command): void {
+  program
+    .command('bench')
+    .description('verify, then time both layouts on every available backend against a measured read roof')
+    .addOption(backendOption())
+    .option('--shapes <NxK,...>', 'shapes instead of the built-in ones', parseShapes)
+    .option('--group-size <g>', 'weights per scale', parsePositive, 32)
+    .option('--rows <list>', 'rows of activations', parseList, [1])
+    .option('--replays <count>', 'timed replays per shape and layout', parsePositive)
+    .option('--json', 'print the results as JSON')
+    .action(bench);
+}
+
+function parsePositive(text: string): number {
+  const value = Number(text);
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new InvalidArgumentError('Expected a positive integer.');
+}
+
+function parseList(text: string): readonly number[] {
+  return text.split(',').map(parsePositive);
+}
+
+function parseShapes(text: string): readonly (readonly [number, number])[] {
+  return text.split(',').map((shape) => {
+    const [n, k, ...rest] = shape.split('x').map(Number);
+    if (n !== undefined && k !== undefined && n > 0 && k > 0 && rest.length === 0) return [n, k] as const;
+    throw new InvalidArgumentError('Expected N x K, for example 21504x5376,5376x21504.');
+  });
+}
+
+async function bench(options: BenchOptions): Promise<void> {
+  const { backends, unavailable } = await openAvailable(
+    selectedBackends(options.backend),
+    options.backend !== undefined,
+  );
+  try {
+    const reports: BackendReport[] = [];
+    for (const backend of backends) {
+      const report = await benchBackend(backend, options);
+      reports.push(report);
+      if (!options.json) process.stdout.write(formatReport(report));
+    }
+    if (options.json) {
+      const date = new Date().toISOString();
+      process.stdout.write(`${JSON.stringify({ samebits: version, date, reports, unavailable }, null, 1)}\n`);
+    } else {
+      for (const { name, reason } of unavailable) process.stdout.write(`${name}: SKIPPED (${reason})\n`);
+    }
+    if (reports.some(({ measurements }) => measurements.some(({ difference }) => difference !== null))) {
+      process.exitCode = EXIT.failure;
+    }
+  } finally {
+    await Promise.all(backends.map((backend) => backend.dispose()));
+  }
+}
+
+async function benchBackend(backend: Backend, options: BenchOptions): Promise<BackendReport> {
+  const kind = backend.device.isSoftware ? 'software' : 'hardware';
+  const defaults = kind === 'software' ? SOFTWARE_SHAPES : HARDWARE_SHAPES;
+  const shapes = options.shapes?.map(([n, k]) => ['', n, k] as const) ?? defaults;
+  const replays = options.replays ?? REPLAYS[kind];
+  const progress = terminalProgress();
+  try {
+    progress.update(`${backend.name}: reading memory`);
+    const roofGBps = await backend.benchmark.readBandwidthGBps(ROOF_BYTES[kind], replays);
+    const measurements: Measurement[] = [];
+    for (const [label, n, k] of shapes) {
+      const weight = syntheticWeight(n, k, options.groupSize);
+      for (const m of options.rows) {
+        progress.update(`${backend.name}: ${n}x${k}, M = ${m}`);
+        const shape: BenchShape = { label, n, k, groupSize: options.groupSize, m };
+        measurements.push(await measureShape(backend, shape, weight, roofGBps, replays));
+      }
+    }
+    return { backend: backend.name, device: backend.device, roofGBps, measurements };
+  } finally {
+    progress.clear();
+  }
+}
+
+function formatReport({ backend, device, roofGBps, measurements }: BackendReport): string {
+  const where = device.isSoftware
+    ? `${device.name}: software, on the CPU. These timings say nothing about a GPU.`
+    : device.name;
+  const rows = measurements.flatMap((measurement) => {
+    const { label, n, k, m, timings } = measurement;
+    const native = timings.find(({ layout }) => layout === 'native');
+    return timings.map((timing) => [
+      `${n}x${k} ${label}`.trim(),
+      String(m),
+      timing.layout === 'native' ? '[nGroups, N]' : '[N, nGroups]',
+      timing.medianUs.toFixed(1),
+      timing.minUs.toFixed(1),
+      timing.maxUs.toFixed(1),
+      timing.bandwidthGBps.toPrecision(4),
+      timing.percentOfRoof.toFixed(1),
+      timing.layout === 'coalesced' && native ? `${(native.medianUs / timing.medianUs).toFixed(2)}x` : '',
+    ]);
+  });
+  const table = formatTable(
+    [
+      { title: 'N x K' },
+      { title: 'M', align: 'right' },
+      { title: 'scales in' },
+      ...['µs', 'min', 'max', 'GB/s', '% of roof', 'old/new'].map((title) => ({ title, align: 'right' as const })),
+    ],
+    rows,
+  );
+  const refused = measurements
+    .filter(({ difference }) => difference !== null)
+    .map(({ n, k, m, difference }) => {
+      const where = difference ? formatDifference(difference) : '';
+      return `${n}x${k}, M = ${m}: NOT TIMED, the bits are wrong: ${where}\n`;
+    })
+    .join('');
+  return `${backend} on ${where}\nread roof, measured in this run: ${roofGBps.toPrecision(4)} GB/s\n${table}\n${refused}\n`;
+}

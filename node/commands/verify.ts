@@ -1,0 +1,187 @@
+// samebits verify: every output bit of every backend against the reference.
+
+import { type Command, InvalidArgumentError } from 'commander';
+import {
+  type Backend,
+  CASES,
+  CoalescedInt4Tensor,
+  drawActivations,
+  drawWeight,
+  fileInputs,
+  formatDifference,
+  type ParityInput,
+  type ParityResult,
+  SamebitsError,
+  VERIFY_ROWS,
+  verifyWeight,
+} from '../../core/index.js';
+import { backendOption, selectedBackends } from '../backend_option.js';
+import { CudaBackend } from '../cuda_backend.js';
+import { EXIT } from '../exit_codes.js';
+import { type Available, openAvailable } from '../open_available.js';
+import { withPackedWeights } from '../packed_file.js';
+import { terminalProgress } from '../progress.js';
+import { type ParityRecord, recordedCases, recordPath, writeRecord } from '../record.js';
+import { formatTable } from '../table.js';
+
+interface VerifyOptions {
+  readonly backend?: readonly string[];
+  readonly rows?: readonly number[];
+  readonly record?: string | true;
+  readonly json?: true;
+}
+
+/** A weight to verify, loaded when its turn comes. */
+interface Subject {
+  readonly weight: string;
+  load(): Promise<{ weight: CoalescedInt4Tensor; inputs: readonly ParityInput[] }>;
+}
+
+export function registerVerify(program: Command): void {
+  program
+    .command('verify')
+    .description('compare every output bit of every available backend with the reference')
+    .argument('[file]', 'a samebits checkpoint; without one, the built-in case table')
+    .addOption(backendOption())
+    .option('--rows <list>', `rows of activations for the weights of a file (default ${VERIFY_ROWS})`, parseRows)
+    .option('--record [path]', 'on a CUDA machine: verify the case table and the file, and write the record')
+    .option('--json', 'print the results as JSON')
+    .action((file: string | undefined, options: VerifyOptions) => verify(file, options));
+}
+
+function parseRows(text: string): readonly number[] {
+  const rows = text.split(',').map(Number);
+  if (rows.every((m) => Number.isInteger(m) && m > 0)) return rows;
+  throw new InvalidArgumentError('Expected positive integers, for example 1,2,3,4,7.');
+}
+
+async function verify(file: string | undefined, options: VerifyOptions): Promise<void> {
+  const available = await openAvailable(selectedBackends(options.backend), options.backend !== undefined);
+  try {
+    if (!available.backends.some(({ name }) => name !== 'cpu')) throw nothingToCompare(available);
+    if (options.record !== undefined) requireCuda(available);
+    const results: ParityResult[] = [];
+    if (file === undefined || options.record !== undefined) {
+      results.push(...(await verifySubjects(builtInSubjects(), available.backends)));
+    }
+    if (file !== undefined) {
+      await withPackedWeights(file, async (packed) => {
+        const subjects = packed.names.map((name) => ({
+          weight: name,
+          load: async () => {
+            const weight = await packed.read(name);
+            return { weight, inputs: fileInputs(name, weight.k, options.rows) };
+          },
+        }));
+        results.push(...(await verifySubjects(subjects, available.backends)));
+      });
+    }
+    report(results, available, options.json === true);
+    const isEqual = results.every(({ outcomes }) => outcomes.every(({ difference }) => difference === null));
+    if (!isEqual) process.exitCode = EXIT.failure;
+    else if (options.record !== undefined) await record(results, available, options.record);
+  } finally {
+    await Promise.all(available.backends.map((backend) => backend.dispose()));
+  }
+}
+
+function builtInSubjects(): Subject[] {
+  return CASES.map((parityCase) => ({
+    weight: parityCase.name,
+    load: async () => ({
+      weight: CoalescedInt4Tensor.fromInt4Tensor(drawWeight(parityCase)),
+      inputs: [{ name: parityCase.name, m: parityCase.m, x: drawActivations(parityCase) }],
+    }),
+  }));
+}
+
+async function verifySubjects(subjects: readonly Subject[], backends: readonly Backend[]): Promise<ParityResult[]> {
+  const progress = terminalProgress();
+  const results: ParityResult[] = [];
+  try {
+    for (const [index, subject] of subjects.entries()) {
+      progress.update(`${index + 1}/${subjects.length} ${subject.weight}`);
+      const { weight, inputs } = await subject.load();
+      for await (const result of verifyWeight(weight, inputs, backends)) results.push(result);
+    }
+  } finally {
+    progress.clear();
+  }
+  return results;
+}
+
+function report(results: readonly ParityResult[], { backends, unavailable }: Available, asJson: boolean): void {
+  if (asJson) {
+    const devices = backends.map(({ name, device }) => ({ name, device }));
+    process.stdout.write(`${JSON.stringify({ devices, unavailable, results }, null, 1)}\n`);
+    return;
+  }
+  const table = formatTable(
+    [
+      { title: 'input' },
+      { title: 'N', align: 'right' },
+      { title: 'K', align: 'right' },
+      { title: 'group', align: 'right' },
+      { title: 'M', align: 'right' },
+      { title: 'sha256' },
+      ...backends.map(({ name }) => ({ title: name })),
+    ],
+    results.map(({ name, n, k, groupSize, m, sha256, outcomes }) => [
+      name,
+      ...[n, k, groupSize, m].map(String),
+      sha256.slice(0, 12),
+      ...outcomes.map(({ difference }) => (difference === null ? 'equal' : 'DIFFERS')),
+    ]),
+  );
+  process.stdout.write(`${table}\n\n${verdict(results, backends)}`);
+  for (const { name, reason } of unavailable) process.stdout.write(`${name}: SKIPPED (${reason})\n`);
+}
+
+function verdict(results: readonly ParityResult[], backends: readonly Backend[]): string {
+  return backends
+    .map(({ name, device }, index) => {
+      const outcomes = results.map((result) => ({ result, difference: result.outcomes[index]?.difference ?? null }));
+      const equal = outcomes.filter(({ difference }) => difference === null).length;
+      const where = `${name} (${device.name}${device.isSoftware && name !== 'cpu' ? ', software' : ''})`;
+      const line = `${where}: ${equal} of ${results.length} results equal the reference's, bit for bit.\n`;
+      const first = outcomes.find(({ difference }) => difference !== null);
+      if (!first?.difference) return line;
+      return `${line}  first difference: ${first.result.name}, ${first.difference.outputType} ${formatDifference(first.difference)}\n`;
+    })
+    .join('');
+}
+
+async function record(results: readonly ParityResult[], available: Available, path: string | true): Promise<void> {
+  const { device, sourcesSha256 } = requireCuda(available);
+  const entry: ParityRecord = {
+    device: device.name,
+    driver: device.details['driver'] ?? 'unknown',
+    recordedAt: new Date().toISOString(),
+    cudaSourcesSha256: sourcesSha256,
+    shaderSourcesSha256: __SHADER_SOURCES_SHA256__,
+    cases: recordedCases(results),
+  };
+  const to = path === true ? recordPath(device.name) : path;
+  await writeRecord(to, entry);
+  process.stderr.write(`Recorded ${results.length} results in ${to}.\n`);
+}
+
+function requireCuda({ backends, unavailable }: Available): CudaBackend {
+  const cuda = backends.find((backend) => backend instanceof CudaBackend);
+  if (cuda) return cuda;
+  throw new SamebitsError('BACKEND_UNAVAILABLE', {
+    rule: 'a record is made of a CUDA run',
+    expected: 'the cuda backend',
+    got: unavailable.find(({ name }) => name === 'cuda')?.reason ?? 'a run without it',
+    fix: "Run 'samebits verify --record' on a machine with an NVIDIA GPU, without --backend.",
+  });
+}
+
+function nothingToCompare({ unavailable }: Available): SamebitsError {
+  return new SamebitsError('BACKEND_UNAVAILABLE', {
+    rule: 'verify compares at least one backend with the reference',
+    expected: 'cuda or webgpu',
+    got: unavailable.map(({ name, reason }) => `${name}: ${reason}`).join('; ') || 'only the reference itself',
+    fix: "Run 'samebits doctor' to see what is missing.",
+  });
+}
