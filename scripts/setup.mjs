@@ -1,0 +1,99 @@
+// Everything between a fresh clone and a running samebits: npm packages, the CUDA addon, dist/ and the command.
+
+import './node-version.mjs';
+import { chmodSync, existsSync, readdirSync, readlinkSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { buildAddon } from './build-addon.mjs';
+import { installPackages } from './npm-packages.mjs';
+import { root, runTool } from './processes.mjs';
+import { oneAtATime, whenChanged } from './up-to-date.mjs';
+
+const SOURCES = [
+  ...['core', 'shaders', 'cuda', 'node', 'web'],
+  ...['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.types.json', 'vite.config.ts'],
+  'scripts/kernel-sources.mjs',
+];
+
+/**
+ * Brings this clone up to date. Does nothing, in a fraction of a second, when it is.
+ * @param {(line: string) => void} [log]
+ */
+export async function setUp(log = (line) => process.stderr.write(`samebits set-up: ${line}\n`)) {
+  await oneAtATime(log, async () => {
+    await installPackages(log);
+    await buildAddon({ log });
+    await whenChanged({
+      name: 'library',
+      inputs: SOURCES,
+      outputs: ['core/index.js', 'shaders/index.js', 'node/index.js', 'node/cli.js', 'web/index.js'].map(
+        (path) => `dist/${path}`,
+      ),
+      work: () => buildLibrary(log),
+    });
+    await whenChanged({
+      name: 'types',
+      inputs: SOURCES,
+      outputs: ['dist/types/core/index.d.ts', 'dist/types/node/index.d.ts'],
+      work: () => buildTypes(log),
+    });
+    await whenChanged({
+      name: 'page',
+      inputs: [...SOURCES, 'tests/data/records'],
+      outputs: ['dist/page/index.html'],
+      work: () => build(log, 'the page, dist/page', 'vite', ['build', '--mode', 'page']),
+    });
+    linkCommand();
+  });
+}
+
+/** @param {(line: string) => void} log */
+async function buildLibrary(log) {
+  const own = new Set(['types', 'page']);
+  const dist = join(root, 'dist');
+  for (const name of existsSync(dist) ? readdirSync(dist) : []) {
+    if (!own.has(name)) rmSync(join(dist, name), { recursive: true });
+  }
+  await build(log, 'the library, dist', 'vite', ['build']);
+}
+
+/** @param {(line: string) => void} log */
+async function buildTypes(log) {
+  rmSync(join(root, 'dist/types'), { recursive: true, force: true });
+  await build(log, 'type declarations, dist/types', 'tsc', ['--project', 'tsconfig.types.json']);
+}
+
+/**
+ * @param {(line: string) => void} log
+ * @param {string} what
+ * @param {string} tool
+ * @param {readonly string[]} args
+ */
+async function build(log, what, tool, args) {
+  log(`building ${what}`);
+  const { code, output } = await runTool(tool, args, { output: 'capture' });
+  if (code !== 0) throw new Error(`${tool} ${args.join(' ')} failed:\n${output}`);
+}
+
+/** `npx samebits` in the clone: npm links the commands of dependencies, not a package's own. */
+function linkCommand() {
+  const target = '../../dist/node/cli.js';
+  const link = join(root, 'node_modules/.bin/samebits');
+  chmodSync(join(root, 'dist/node/cli.js'), 0o755);
+  try {
+    if (readlinkSync(link) === target) return;
+  } catch {
+    // Not there, or not a link.
+  }
+  rmSync(link, { force: true });
+  symlinkSync(target, link);
+}
+
+if (realpathSync(process.argv[1] ?? '') === import.meta.filename) {
+  try {
+    await setUp();
+    process.stderr.write('samebits set-up: up to date\n');
+  } catch (error) {
+    process.stderr.write(`samebits set-up: ${error instanceof Error ? error.message : error}\n`);
+    process.exit(1);
+  }
+}

@@ -1,0 +1,101 @@
+// npm test: sets up, runs every check, and ends with `N passed, N failed, N skipped`.
+
+import './node-version.mjs';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { provideChromium } from './chromium.mjs';
+import { root, runTool } from './processes.mjs';
+import { setUp } from './setup.mjs';
+import { clearReport, readPlaywrightReport, readVitestReport } from './test-counts.mjs';
+
+const REQUIRABLE = ['cuda', 'webgpu', 'chromium'];
+const required = (process.env['SAMEBITS_REQUIRE'] ?? '').split(',').filter((name) => name !== '');
+
+const results = join(root, 'test-results');
+const vitestReport = join(results, 'vitest.json');
+const playwrightReport = join(results, 'playwright.json');
+
+const total = { passed: 0, failed: 0, skipped: 0 };
+/** @type {string[]} */
+const lines = [];
+
+/** @param {import('./test-counts.mjs').Counts} counts */
+function add({ passed, failed, skipped }) {
+  total.passed += passed;
+  total.failed += failed;
+  total.skipped += skipped;
+}
+
+/** @param {string} line */
+function log(line) {
+  process.stdout.write(`${line}\n`);
+}
+
+/**
+ * A check without a count of its own: one test.
+ * @param {string} name
+ * @param {string} tool
+ * @param {readonly string[]} args
+ */
+async function check(name, tool, args) {
+  const { code, output } = await runTool(tool, args, { output: 'capture' });
+  log(code === 0 ? `${name}: passed` : `${name}: FAILED\n${output}`);
+  add({ passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: 0 });
+}
+
+/** @param {Readonly<Record<string, string>>} env */
+async function unitAndParity(env) {
+  clearReport(vitestReport);
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${vitestReport}`];
+  const { code } = await runTool('vitest', ['run', ...reporters], { env });
+  const { counts, lines: backendLines } = readVitestReport(vitestReport, code);
+  add(counts);
+  for (const { backend, state, detail } of backendLines) {
+    const line = state === 'ran' ? `${backend}: ran on ${detail}` : `${backend}: SKIPPED (${detail})`;
+    if (!lines.includes(line)) lines.push(line);
+  }
+}
+
+/**
+ * @param {Awaited<ReturnType<typeof provideChromium>>} chromium
+ * @param {Readonly<Record<string, string>>} env
+ */
+async function web(chromium, env) {
+  if (chromium.path === null) {
+    const isRequired = required.includes('chromium');
+    add({ passed: 0, failed: isRequired ? 1 : 0, skipped: isRequired ? 0 : 1 });
+    lines.push(
+      `webgpu (browser): ${isRequired ? 'FAILED, required but skipped' : 'SKIPPED'} (${chromium.reason}). ${chromium.fix}`,
+    );
+    return;
+  }
+  clearReport(playwrightReport);
+  const { code } = await runTool('playwright', ['test', '--reporter=list,json'], {
+    env: { ...env, PLAYWRIGHT_JSON_OUTPUT_NAME: playwrightReport },
+  });
+  add(readPlaywrightReport(playwrightReport, code));
+  lines.push(`webgpu (browser): ran on ${chromium.version}, SwiftShader`);
+}
+
+async function main() {
+  const unknown = required.filter((name) => !REQUIRABLE.includes(name));
+  if (unknown.length > 0) throw new Error(`SAMEBITS_REQUIRE knows ${REQUIRABLE.join(', ')}; got ${unknown.join(', ')}`);
+  mkdirSync(results, { recursive: true });
+  await setUp(log);
+  // Before the parity tests: a Chromium also brings the software Vulkan driver that Dawn runs on without a GPU.
+  const chromium = await provideChromium(log);
+  const env = { CI: '1', ...(chromium.path === null ? {} : { SAMEBITS_CHROMIUM: chromium.path }) };
+  await Promise.all([check('types', 'tsc', ['--noEmit']), check('lint', 'biome', ['check'])]);
+  await unitAndParity(env);
+  await web(chromium, env);
+}
+
+try {
+  await main();
+} catch (error) {
+  log(error instanceof Error ? error.message : String(error));
+  total.failed += 1;
+}
+log(`\n${lines.join('\n')}`);
+log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed > 0 ? 1 : 0;
