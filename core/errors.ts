@@ -31,6 +31,8 @@ export type ErrorCode =
   | 'DEVICE_FAILURE'
   // files
   | 'FILE_UNREADABLE'
+  | 'FILE_UNWRITABLE'
+  | 'FILE_EXISTS'
   | 'FILE_TRUNCATED'
   | 'FILE_HEADER_TOO_LARGE'
   | 'FILE_HEADER_INVALID'

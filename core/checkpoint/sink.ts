@@ -6,16 +6,25 @@ export interface RandomAccessSink {
   writeAt(offset: number, bytes: Uint8Array): Promise<void>;
 }
 
-/** A sink in memory. */
+/** A sink in memory; it grows as it is written to. */
 export class MemorySink implements RandomAccessSink {
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  #buffer = new Uint8Array(1024);
+  #sizeBytes = 0;
 
-  constructor(sizeBytes: number) {
-    this.bytes = new Uint8Array(sizeBytes);
+  /** What was written; bytes that were skipped are 0. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#buffer.subarray(0, this.#sizeBytes);
   }
 
   async writeAt(offset: number, bytes: Uint8Array): Promise<void> {
-    this.bytes.set(bytes, offset);
+    const end = offset + bytes.byteLength;
+    if (end > this.#buffer.byteLength) {
+      const grown = new Uint8Array(Math.max(end, 2 * this.#buffer.byteLength));
+      grown.set(this.bytes);
+      this.#buffer = grown;
+    }
+    this.#buffer.set(bytes, offset);
+    this.#sizeBytes = Math.max(this.#sizeBytes, end);
   }
 }
 

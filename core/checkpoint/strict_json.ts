@@ -18,10 +18,9 @@ const SPACE = /[ \t\n\r]*/y;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const INTEGER = /^(?:0|-?[1-9][0-9]*)$/;
 const LITERAL = /true|false|null/y;
-const LITERALS: ReadonlyMap<string, boolean | null> = new Map([
+const LITERALS: ReadonlyMap<string, boolean> = new Map([
   ['true', true],
   ['false', false],
-  ['null', null],
 ]);
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
@@ -86,7 +85,7 @@ class Parser {
       case '"':
         return this.string();
       default:
-        return this.literal() ?? this.number();
+        return this.scalar();
     }
   }
 
@@ -149,16 +148,12 @@ class Parser {
     }
   }
 
-  private literal(): boolean | null | undefined {
-    const text = this.match(LITERAL);
-    const value = text === undefined ? undefined : LITERALS.get(text);
-    return value;
-  }
-
-  private number(): number | JsonReal {
-    const text = this.match(NUMBER);
-    if (text === undefined) throw this.invalid('a JSON value');
-    return INTEGER.test(text) ? Number(text) : new JsonReal(Number(text));
+  private scalar(): number | boolean | null | JsonReal {
+    const word = this.match(LITERAL);
+    if (word !== undefined) return LITERALS.get(word) ?? null;
+    const digits = this.match(NUMBER);
+    if (digits === undefined) throw this.invalid('a JSON value');
+    return INTEGER.test(digits) ? Number(digits) : new JsonReal(Number(digits));
   }
 
   private match(pattern: RegExp): string | undefined {

@@ -12,6 +12,11 @@ export function quoted(text: string): string {
   return JSON.stringify(cut).replace(INVISIBLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** A name for a table: as it is when every character of it can be seen, else escaped. */
+export function printable(text: string): string {
+  return quoted(text).slice(1, -1);
+}
+
 /** The same refusal, naming the tensor; anything else as it is. `where` narrows it down further. */
 export function inTensor(name: string, error: unknown, where = ''): unknown {
   if (!(error instanceof SamebitsError)) return error;

@@ -1,0 +1,91 @@
+// Writes samebits checkpoints: the layout from shapes first, then tensors as they come.
+
+import type { CoalescedInt4Tensor } from '../coalesced_int4_tensor.js';
+import { SamebitsError } from '../errors.js';
+import type { WeightShape } from '../limits.js';
+import { planSafetensors, type SafetensorsPlan, type TensorSpec } from './safetensors_writer.js';
+import type { RandomAccessSink } from './sink.js';
+import { PART_SUFFIXES, tagMetadata } from './tag.js';
+import { quoted } from './tensor_error.js';
+import { bytesOf } from './views.js';
+
+/** A plain tensor to write: its bytes are little-endian, row-major. */
+export interface PlainTensor extends TensorSpec {
+  readonly data: Uint8Array;
+}
+
+export interface SamebitsContent {
+  readonly weights: ReadonlyMap<string, CoalescedInt4Tensor>;
+  readonly plainTensors?: readonly PlainTensor[];
+  /** The tag's `source`, e.g. `hf:bf16`. */
+  readonly convertedFrom?: string;
+}
+
+/** Lays out a samebits file from shapes: packed weights first, each with its three parts side by side. */
+export function planSamebitsFile(
+  weights: ReadonlyMap<string, WeightShape>,
+  plainTensors: readonly TensorSpec[],
+  convertedFrom?: string,
+): SafetensorsPlan {
+  const parts = [...weights].flatMap(([name, { n, k, nGroups }]): TensorSpec[] => [
+    { name: name + PART_SUFFIXES.qdata, dtype: 'U8', shape: [n, k / 2] },
+    { name: name + PART_SUFFIXES.scale, dtype: 'BF16', shape: [n, nGroups] },
+    { name: name + PART_SUFFIXES.zeroPoint, dtype: 'BF16', shape: [n, nGroups] },
+  ]);
+  return planSafetensors([...parts, ...plainTensors], tagMetadata(weights, convertedFrom));
+}
+
+/** Rows `firstRow`... of a packed weight, coalesced. */
+export interface PackedRows {
+  readonly firstRow: number;
+  /** u8[rows, K/2] */
+  readonly qdata: Uint8Array;
+  /** bf16[rows, nGroups] */
+  readonly scale: Uint16Array;
+  /** bf16[rows, nGroups] */
+  readonly zeroPoint: Uint16Array;
+}
+
+/** Writes some rows of packed weight `name` to their places in the planned file. */
+export async function writePackedRows(
+  sink: RandomAccessSink,
+  plan: SafetensorsPlan,
+  name: string,
+  { k, nGroups }: WeightShape,
+  { firstRow, qdata, scale, zeroPoint }: PackedRows,
+): Promise<void> {
+  await sink.writeAt(offsetIn(plan, name + PART_SUFFIXES.qdata) + (firstRow * k) / 2, qdata);
+  await sink.writeAt(offsetIn(plan, name + PART_SUFFIXES.scale) + firstRow * nGroups * 2, bytesOf(scale));
+  await sink.writeAt(offsetIn(plan, name + PART_SUFFIXES.zeroPoint) + firstRow * nGroups * 2, bytesOf(zeroPoint));
+}
+
+/** Where a planned tensor starts in the file. `name` is one of the plan's. */
+export function offsetIn(plan: SafetensorsPlan, name: string): number {
+  return plan.tensors.get(name)!.offset;
+}
+
+/**
+ * Writes a whole checkpoint from tensors in memory.
+ * @throws SamebitsError ARGUMENT_INVALID for names that collide or data that is not its shape
+ */
+export async function writeSamebitsFile(sink: RandomAccessSink, content: SamebitsContent): Promise<void> {
+  const { weights, plainTensors = [], convertedFrom } = content;
+  const plan = planSamebitsFile(weights, plainTensors, convertedFrom);
+  await sink.writeAt(0, plan.header);
+  for (const [name, weight] of weights) {
+    const { qdata, scale, zeroPoint } = weight;
+    await writePackedRows(sink, plan, name, weight, { firstRow: 0, qdata, scale, zeroPoint });
+  }
+  for (const { name, data } of plainTensors) {
+    const { offset, sizeBytes, dtype, shape } = plan.tensors.get(name)!;
+    if (data.byteLength !== sizeBytes) {
+      throw new SamebitsError('ARGUMENT_INVALID', {
+        rule: `the data of tensor ${quoted(name)} must be exactly its shape`,
+        expected: `${sizeBytes} bytes for ${dtype} [${shape}]`,
+        got: `${data.byteLength} bytes`,
+        fix: 'Pass all bytes of the tensor, little-endian, row-major.',
+      });
+    }
+    await sink.writeAt(offset, data);
+  }
+}

@@ -1,0 +1,160 @@
+// samebits convert: quantizes and packs a model's linears and writes the tagged file.
+
+import cliProgress from 'cli-progress';
+import { type Command, InvalidArgumentError } from 'commander';
+import { printable } from '../../core/checkpoint/tensor_error.js';
+import type { ConversionProgress, ConversionReport } from '../../core/index.js';
+import { convertFile } from '../file_convert.js';
+import { formatTable } from '../table.js';
+
+interface ConvertOptions {
+  readonly groupSize: number;
+  readonly symmetric?: true;
+  readonly include?: readonly string[];
+  readonly exclude?: readonly string[];
+  readonly dryRun?: true;
+  readonly force?: true;
+  readonly json?: true;
+}
+
+/** Exit codes of a shell for what a signal ended: 128 + its number. */
+const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+const SIGNAL_NAMES = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
+/** Steps of a hundred at which a run without a terminal says how far it is. */
+const LINE_STEP_PERCENT = 10;
+
+class Interruption {
+  constructor(readonly signal: keyof typeof SIGNALS) {}
+}
+
+export function registerConvert(program: Command): void {
+  program
+    .command('convert')
+    .description("quantize and pack a model's linears to 4 bits and keep the rest")
+    .argument('<source>', "a model's folder, its .safetensors file, or the index of its shards")
+    .argument('<out>', 'the samebits checkpoint to write')
+    .option('--group-size <g>', 'weights that share a scale: 16, or a power of two from 32', parseGroupSize, 32)
+    .option('--symmetric', 'zero point 8 everywhere')
+    .option('--include <pattern...>', "pack only matrices that fit a pattern, for example '*.mlp.*'")
+    .option('--exclude <pattern...>', 'keep tensors that fit a pattern as they are')
+    .option('--dry-run', 'report without writing')
+    .option('--force', 'replace OUT if it exists')
+    .option('--json', 'print the report as JSON')
+    .action(convert);
+}
+
+function parseGroupSize(text: string): number {
+  if (/^[0-9]+$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected a positive integer.');
+}
+
+async function convert(source: string, out: string, options: ConvertOptions): Promise<void> {
+  const controller = new AbortController();
+  const handlers = SIGNAL_NAMES.map((signal) => {
+    const interrupt = () => controller.abort(new Interruption(signal));
+    process.once(signal, interrupt);
+    return { signal, interrupt };
+  });
+  const progress = new ProgressDisplay(process.stderr);
+  const start = performance.now();
+  try {
+    const report = await convertFile(source, out, {
+      ...options,
+      overwrite: options.force ?? false,
+      onProgress: (state) => progress.show(state),
+      signal: controller.signal,
+    });
+    progress.stop();
+    print(report, { out, elapsedSeconds: (performance.now() - start) / 1000, options });
+  } catch (error) {
+    if (!(error instanceof Interruption)) throw error;
+    progress.stop();
+    process.stderr.write(`samebits: interrupted by ${error.signal}; nothing was written.\n`);
+    process.exitCode = SIGNALS[error.signal];
+  } finally {
+    progress.stop();
+    for (const { signal, interrupt } of handlers) process.removeListener(signal, interrupt);
+  }
+}
+
+/** A bar on a terminal, a line every ten percent elsewhere. */
+class ProgressDisplay {
+  readonly #bar: cliProgress.SingleBar | undefined;
+  readonly #startMs = performance.now();
+  #percent = 0;
+
+  constructor(private readonly stream: NodeJS.WriteStream) {
+    if (!stream.isTTY) return;
+    // The command handles signals itself, so that the bar and the partial file go in one place.
+    this.#bar = new cliProgress.SingleBar({
+      format: '{bar} {percentage}% | {rateMBps} MB/s | {eta_formatted} left | {tensor}',
+      stream,
+      gracefulExit: false,
+      clearOnComplete: true,
+      hideCursor: true,
+    });
+  }
+
+  show({ doneBytes, totalBytes, tensor }: ConversionProgress): void {
+    const rateMBps = (doneBytes / 1e3 / Math.max(1, performance.now() - this.#startMs)).toFixed(0);
+    if (this.#bar) {
+      if (!this.#bar.isActive) this.#bar.start(totalBytes, 0, { tensor: printable(tensor), rateMBps });
+      this.#bar.update(doneBytes, { tensor: printable(tensor), rateMBps });
+      return;
+    }
+    const percent = Math.floor((100 * doneBytes) / totalBytes);
+    if (percent < this.#percent + LINE_STEP_PERCENT) return;
+    this.#percent = percent - (percent % LINE_STEP_PERCENT);
+    this.stream.write(`${this.#percent}% of ${megabytes(totalBytes)}, ${rateMBps} MB/s\n`);
+  }
+
+  /** Takes the bar off the terminal. */
+  stop(): void {
+    if (this.#bar?.isActive) this.#bar.stop();
+  }
+}
+
+interface Run {
+  readonly out: string;
+  readonly elapsedSeconds: number;
+  readonly options: ConvertOptions;
+}
+
+function print(report: ConversionReport, { out, elapsedSeconds, options }: Run): void {
+  const rateGBps = report.sourceBytes / 1e9 / elapsedSeconds;
+  if (options.json) {
+    const json = { out, dryRun: options.dryRun ?? false, ...report, elapsedSeconds, rateGBps };
+    process.stdout.write(`${JSON.stringify(json, null, 1)}\n`);
+    return;
+  }
+  const table = formatTable(
+    [
+      { title: 'tensor' },
+      { title: 'dtype' },
+      { title: 'shape', align: 'right' },
+      { title: 'group', align: 'right' },
+      { title: 'result' },
+      { title: 'relative RMS change', align: 'right' },
+      { title: 'largest change', align: 'right' },
+    ],
+    report.tensors.map(({ name, dtype, shape, packed, keptPlain, reason, change }) => [
+      printable(name),
+      dtype,
+      shape.join(' x '),
+      packed ? String(packed.groupSize) : '',
+      `${packed ? (keptPlain ? 'packed and kept' : 'packed') : 'kept'}: ${reason}`,
+      change ? `${(100 * change.relativeRms).toFixed(2)} %` : '',
+      change ? change.largest.toPrecision(3) : '',
+    ]),
+  );
+  const verb = options.dryRun ? 'would write' : 'wrote';
+  process.stdout.write(
+    `${table}\n\n${verb} ${out}: ${report.packedCount} packed weights, ${report.tensors.length} source tensors, ` +
+      `${megabytes(report.sourceBytes)} to ${megabytes(report.outputBytes)} in ${elapsedSeconds.toFixed(1)} s ` +
+      `(${rateGBps.toFixed(3)} GB/s)\n`,
+  );
+}
+
+function megabytes(sizeBytes: number): string {
+  return `${(sizeBytes / 1e6).toFixed(1)} MB`;
+}

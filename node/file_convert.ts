@@ -1,0 +1,66 @@
+// Converts a model on disk into a samebits file on disk: all of it, or nothing that has its name.
+
+import { stat } from 'node:fs/promises';
+import {
+  type ConversionControl,
+  type ConversionReport,
+  discardingSink,
+  openModelCheckpoint,
+  planConversion,
+  runConversion,
+  SamebitsError,
+  type SelectionOptions,
+} from '../core/index.js';
+import { AtomicFile } from './file_sink.js';
+import { locateModel } from './file_source.js';
+
+export interface ConvertFileOptions extends SelectionOptions, ConversionControl {
+  /** Replace a file that is already at the output path. */
+  readonly overwrite?: boolean;
+  /** Compute the report and write nothing. */
+  readonly dryRun?: boolean;
+}
+
+/**
+ * @param sourcePath a model's folder, its .safetensors file, or the index of its shards
+ * @param outPath written under a temporary name and renamed at the end; on any error nothing is left
+ * @throws SamebitsError FILE_EXISTS, FILE_UNREADABLE, FILE_UNWRITABLE, ARGUMENT_INVALID when the output is a source;
+ * those of openModelCheckpoint, planConversion and runConversion
+ */
+export async function convertFile(
+  sourcePath: string,
+  outPath: string,
+  options: ConvertFileOptions = {},
+): Promise<ConversionReport> {
+  const { folder, entry } = await locateModel(sourcePath);
+  const model = await openModelCheckpoint(folder, entry);
+  try {
+    const plan = planConversion(model, options);
+    if (options.dryRun) return await runConversion(plan, discardingSink, options);
+    for (const { name } of model.files) await refuseSameFile(name, outPath);
+    const out = await AtomicFile.create(outPath, options.overwrite ?? false);
+    let report: ConversionReport;
+    try {
+      report = await runConversion(plan, out, options);
+    } catch (error) {
+      await out.discard();
+      throw error;
+    }
+    await out.commit();
+    return report;
+  } finally {
+    await model.close();
+  }
+}
+
+/** Replacing the source by its own conversion would lose the weights. */
+async function refuseSameFile(sourcePath: string, outPath: string): Promise<void> {
+  const [source, out] = await Promise.all([stat(sourcePath), stat(outPath).catch(() => undefined)]);
+  if (out === undefined || source.ino !== out.ino || source.dev !== out.dev) return;
+  throw new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'the output must not be the source',
+    expected: 'another file',
+    got: outPath,
+    fix: 'Choose another name for the output.',
+  });
+}

@@ -1,0 +1,113 @@
+// Files and folders as checkpoint sources.
+
+import type { Stats } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { checkRange, type RandomAccessSource, SamebitsError, type SourceFolder } from '../core/index.js';
+import { fileUnreadableError } from './file_errors.js';
+
+/** The most that one read call takes on every platform. */
+const MAX_READ_BYTES = 2 ** 30;
+
+class FileSource implements RandomAccessSource {
+  constructor(
+    readonly name: string,
+    readonly sizeBytes: number,
+    private readonly handle: FileHandle,
+  ) {}
+
+  async read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+    checkRange(this.name, this.sizeBytes, offset, length);
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const count = Math.min(MAX_READ_BYTES, length - done);
+      const { bytesRead } = await this.handle.read(bytes, done, count, offset + done).catch((error: unknown) => {
+        throw fileUnreadableError(this.name, error);
+      });
+      if (bytesRead === 0) throw shrunk(this.name, this.sizeBytes, offset + done);
+      done += bytesRead;
+    }
+    return bytes;
+  }
+
+  close(): Promise<void> {
+    return this.handle.close();
+  }
+}
+
+/**
+ * Opens a regular file; close it when done.
+ * @throws SamebitsError FILE_UNREADABLE
+ */
+export async function openFileSource(path: string): Promise<RandomAccessSource> {
+  // Asked before opening, for opening a pipe waits for its writer.
+  if (!(await statOf(path)).isFile()) throw notAFile(path);
+  const handle = await open(path, 'r').catch((error: unknown) => {
+    throw fileUnreadableError(path, error);
+  });
+  try {
+    return new FileSource(path, (await handle.stat()).size, handle);
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+/** A folder of model files. */
+export function fileFolder(path: string): SourceFolder {
+  return {
+    name: path,
+    open: async (fileName) => {
+      try {
+        return await openFileSource(join(path, fileName));
+      } catch (error) {
+        if (error instanceof SamebitsError && isAbsent(error.cause)) return undefined;
+        throw error;
+      }
+    },
+  };
+}
+
+/** Where a model lies: a folder, and the file in it that was named, if one was. */
+export interface ModelLocation {
+  readonly folder: SourceFolder;
+  readonly entry: string | undefined;
+}
+
+/**
+ * Understands a path as a folder, a .safetensors file or an index.
+ * @throws SamebitsError FILE_UNREADABLE
+ */
+export async function locateModel(path: string): Promise<ModelLocation> {
+  return (await statOf(path)).isDirectory()
+    ? { folder: fileFolder(path), entry: undefined }
+    : { folder: fileFolder(dirname(path)), entry: basename(path) };
+}
+
+function statOf(path: string): Promise<Stats> {
+  return stat(path).catch((error: unknown) => {
+    throw fileUnreadableError(path, error);
+  });
+}
+
+function isAbsent(cause: unknown): boolean {
+  return cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
+}
+
+function notAFile(path: string): SamebitsError {
+  return new SamebitsError('FILE_UNREADABLE', {
+    rule: `${path} must be a regular file`,
+    expected: 'a file that can be read at any offset',
+    got: 'a directory, a pipe or a device',
+    fix: 'Name the file itself.',
+  });
+}
+
+function shrunk(name: string, sizeBytes: number, offset: number): SamebitsError {
+  return new SamebitsError('FILE_TRUNCATED', {
+    rule: `${name} must not change while it is read`,
+    expected: `${sizeBytes} bytes, as when it was opened`,
+    got: `its end at byte ${offset}`,
+    fix: 'Wait until the file is complete and start again.',
+  });
+}
