@@ -1,0 +1,381 @@
+// WebGPUBackend: int4_plain_mm on any GPUDevice, with the bits of the reference.
+
+import {
+  type Backend,
+  type BenchmarkSupport,
+  checkStepSizes,
+  type DeviceBuffer,
+  type DeviceInfo,
+  type DeviceWeight,
+  disposedError,
+  foreignHandleError,
+  type LinearOptions,
+  type PassedOver,
+  type Plan,
+  type PlanStep,
+  stepSizeBytes,
+  type UploadOptions,
+} from '../core/backend.js';
+import { CoalescedInt4Tensor, requireCoalesced } from '../core/coalesced_int4_tensor.js';
+import { SamebitsError } from '../core/errors.js';
+import { Int4Tensor } from '../core/int4_tensor.js';
+import { activationRows, checkRows } from '../core/limits.js';
+import { type Activations, bf16Activations } from '../core/linear.js';
+import type { OutputType } from '../core/reference.js';
+import { weightExponent } from '../core/validate.js';
+import { describeAdapter } from './adapter.js';
+import { BufferPool } from './buffer_pool.js';
+import { readBack, WebGPUBuffer, wordAligned } from './device_buffer.js';
+import { DeviceGuard } from './device_guard.js';
+import { uploadSlices, WebGPUWeight, type WeightData } from './device_weight.js';
+import {
+  type LinearOperands,
+  linearKernels,
+  matmulDispatches,
+  quantizeDispatch,
+  recordDispatches,
+} from './dispatches.js';
+import { BufferUsage } from './gpu_flags.js';
+import { Lifetime } from './lifetime.js';
+import { type DotVariant, Pipelines } from './pipelines.js';
+import { planDispatches, WebGPUPlan } from './plan.js';
+import { measureReadBandwidth } from './read_roof.js';
+import { timePasses, timingMethod } from './timing.js';
+import { Workspaces } from './workspace.js';
+
+export interface WebGPUBackendOptions {
+  /** 'auto' (default): packed where it compiles, else unpacked. The bits are the same. */
+  readonly dot?: DotVariant | 'auto';
+  /** Whether dispose() destroys the device. Default false. */
+  readonly ownsDevice?: boolean;
+  /** What the device is, when the caller knows more than the device says. */
+  readonly info?: DeviceInfo;
+  readonly passedOver?: readonly PassedOver[];
+  /** Kept alive as long as the backend: an instance and adapter that must not be collected before their device. */
+  readonly keepAlive?: object;
+  /** Cuts weights into slices of at most this; by default, what the device can bind. */
+  readonly maxBindingBytes?: number;
+}
+
+/** One linear on the caller's own buffers. */
+export interface EncodeOperands {
+  /** bf16[M, K] from byte 0; usage STORAGE. */
+  readonly x: GPUBuffer;
+  readonly weight: DeviceWeight;
+  /** f32[M, N] or bf16[M, N] from byte 0, rounded up to a multiple of 4 bytes; usage STORAGE. */
+  readonly y: GPUBuffer;
+  readonly m: number;
+  /** Default f32. */
+  readonly outputType?: OutputType;
+}
+
+/** Activations and outputs of one pass through a linear; more rows take several. */
+const MAX_CHUNK_BYTES = 64 * 2 ** 20;
+const ROWS_PER_PASS = 4;
+
+/** The webgpu backend. A device given by the caller stays the caller's, unless `ownsDevice`. */
+export class WebGPUBackend implements Backend {
+  readonly name = 'webgpu';
+  readonly passedOver: readonly PassedOver[];
+  readonly device: DeviceInfo;
+  readonly benchmark: BenchmarkSupport;
+
+  readonly #guard: DeviceGuard;
+  readonly #pipelines: Pipelines;
+  readonly #ownsDevice: boolean;
+  readonly #maxBindingBytes: number;
+  readonly #lifetime = new Lifetime();
+  readonly #pool: BufferPool;
+  readonly #workspaces: Workspaces;
+  readonly #handles = new Set<{ dispose(): void }>();
+  readonly #keepAlive: object[];
+
+  private constructor(guard: DeviceGuard, pipelines: Pipelines, options: WebGPUBackendOptions) {
+    this.#guard = guard;
+    this.#pipelines = pipelines;
+    this.#ownsDevice = options.ownsDevice ?? false;
+    this.#keepAlive = options.keepAlive ? [options.keepAlive] : [];
+    this.#pool = new BufferPool(guard);
+    this.#workspaces = new Workspaces(guard);
+    this.passedOver = options.passedOver ?? [];
+    const { maxStorageBufferBindingSize, maxBufferSize } = guard.device.limits;
+    this.#maxBindingBytes = Math.min(
+      options.maxBindingBytes ?? Number.POSITIVE_INFINITY,
+      maxStorageBufferBindingSize,
+      maxBufferSize,
+    );
+    const info = options.info ?? describeAdapter(guard.device.adapterInfo);
+    this.device = {
+      ...info,
+      details: { ...info.details, dot: dotDetails(pipelines), timing: timingMethod(guard.device) },
+    };
+    this.benchmark = {
+      cacheSizeBytes: 0,
+      uploadNative: (weight) => this.#lifetime.track(() => this.#uploadNative(weight)),
+      timePlan: (plan, replays) => this.#lifetime.track(() => this.#timePlan(plan, replays)),
+      readBandwidthGBps: (sizeBytes, replays) =>
+        this.#lifetime.track(() =>
+          measureReadBandwidth(this.#guard, this.#pipelines, this.#maxBindingBytes, sizeBytes, replays),
+        ),
+    };
+  }
+
+  /**
+   * A backend on `device`. Compiles its kernels; several backends may share a device.
+   * @throws SamebitsError DEVICE_LOST; DEVICE_FAILURE when a kernel does not compile
+   */
+  static async create(device: GPUDevice, options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
+    const guard = new DeviceGuard(device);
+    const pipelines = await Pipelines.create(guard, options.dot ?? 'auto');
+    return new WebGPUBackend(guard, pipelines, options);
+  }
+
+  upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
+    return this.#lifetime.track(async () => {
+      const valid = new CoalescedInt4Tensor(requireCoalesced(weight).parts());
+      return this.#uploadValid(valid, valid.weightExponent, options);
+    });
+  }
+
+  linear(x: Activations, weight: DeviceWeight, options?: { readonly outputType?: 'f32' }): Promise<Float32Array>;
+  linear(x: Activations, weight: DeviceWeight, options: { readonly outputType: 'bf16' }): Promise<Uint16Array>;
+  linear(x: Activations, weight: DeviceWeight, options?: LinearOptions): Promise<Float32Array | Uint16Array>;
+  linear(x: Activations, weight: DeviceWeight, options: LinearOptions = {}): Promise<Float32Array | Uint16Array> {
+    return this.#lifetime.track(async () => {
+      const own = this.#ownWeight(weight);
+      const outputType = checkedOutputType(options.outputType);
+      const m = activationRows(x.length, own.k);
+      const rows = x instanceof Float32Array ? bf16Activations(x) : x.slice();
+      const out = outputType === 'f32' ? new Float32Array(m * own.n) : new Uint16Array(m * own.n);
+      const bytes = new Uint8Array(out.buffer);
+      const chunk = this.#rowsPerChunk(own);
+      own.retain();
+      try {
+        for (let first = 0; first < m; first += chunk) {
+          const x = rows.subarray(first * own.k, Math.min(first + chunk, m) * own.k);
+          bytes.set(await this.#linearChunk(x, own, outputType), first * own.n * out.BYTES_PER_ELEMENT);
+        }
+      } finally {
+        own.release();
+      }
+      return out;
+    });
+  }
+
+  /**
+   * Records one linear into the caller's encoder, in a compute pass of its own. Resolves when it is recorded: await it
+   * before finishing the encoder. The weight must live until the commands have been submitted.
+   * @throws SamebitsError BYTE_LENGTH_MISMATCH when x or y is too small
+   */
+  encode(encoder: GPUCommandEncoder, { x, weight, y, m, outputType }: EncodeOperands): Promise<void> {
+    return this.#lifetime.track(async () => {
+      checkRows(m);
+      const own = this.#ownWeight(weight);
+      const type = checkedOutputType(outputType);
+      const { xBytes, yBytes } = stepSizeBytes(m, own, type);
+      const operands: LinearOperands = {
+        x: wholeRange('x', x, xBytes),
+        weight: own,
+        y: wholeRange('y', y, wordAligned(yBytes)),
+        m,
+        outputType: type,
+      };
+      own.retain();
+      try {
+        const record = await this.#recorder(operands);
+        await this.#guard.run('a linear', () => record(encoder));
+      } finally {
+        own.release();
+      }
+    });
+  }
+
+  createBuffer(sizeBytes: number): Promise<DeviceBuffer> {
+    return this.#lifetime.track(async () => {
+      this.#checkBufferSize(sizeBytes);
+      const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
+      const native = await this.#guard.run('a buffer', () =>
+        this.#guard.device.createBuffer({ label: 'samebits buffer', size: wordAligned(sizeBytes), usage }),
+      );
+      const buffer = new WebGPUBuffer(this, this.#guard, this.#lifetime, native, sizeBytes, (b) =>
+        this.#handles.delete(b),
+      );
+      this.#handles.add(buffer);
+      return buffer;
+    });
+  }
+
+  plan(steps: readonly PlanStep[]): Promise<Plan> {
+    return this.#lifetime.track(async () => {
+      const own = steps.map((step, index) => {
+        checkRows(step.m);
+        const x = this.#ownBuffer(step.x);
+        const weight = this.#ownWeight(step.weight);
+        const y = this.#ownBuffer(step.y);
+        const outputType = checkedOutputType(step.outputType);
+        checkStepSizes(step, index);
+        const operands: LinearOperands = {
+          x: { buffer: x.buffer },
+          weight,
+          y: { buffer: y.buffer },
+          m: step.m,
+          outputType,
+        };
+        return { operands, x, y };
+      });
+      const prepared = await Promise.all(
+        own.map(async (step) => ({
+          ...step,
+          kernels: await linearKernels(this.#pipelines, this.#workspaces, step.operands),
+        })),
+      );
+      const dispatches = await this.#guard.run('a plan', () => planDispatches(this.#pipelines, prepared));
+      const weights = own.map((step) => step.operands.weight);
+      const buffers = own.flatMap((step) => [step.x, step.y]);
+      return new WebGPUPlan(this, this.#guard, this.#lifetime, dispatches, weights, buffers);
+    });
+  }
+
+  async dispose(): Promise<void> {
+    await this.#lifetime.end();
+    for (const handle of [...this.#handles]) handle.dispose();
+    this.#pool.dispose();
+    this.#workspaces.dispose();
+    if (this.#ownsDevice) this.#guard.device.destroy();
+    this.#keepAlive.length = 0;
+  }
+
+  async #uploadNative(weight: Int4Tensor): Promise<DeviceWeight> {
+    if (!Int4Tensor.is(weight)) {
+      throw new SamebitsError('LAYOUT_WRONG_TYPE', {
+        rule: 'uploadNative takes an Int4Tensor',
+        expected: 'scale and zeroPoint in [nGroups, N], by type',
+        got: 'something else',
+        fix: 'Upload a CoalescedInt4Tensor with upload.',
+      });
+    }
+    const valid = new Int4Tensor(weight.parts());
+    return this.#uploadValid(valid, weightExponent(valid.scale, valid.zeroPoint), {});
+  }
+
+  async #uploadValid(valid: WeightData, exponent: number, options: UploadOptions): Promise<DeviceWeight> {
+    const onProgress = options.onProgress ?? (() => {});
+    const slices = await uploadSlices(this.#guard, valid, exponent, this.#maxBindingBytes, onProgress);
+    const uploaded = new WebGPUWeight(this, valid, slices, (weight) => this.#handles.delete(weight));
+    this.#handles.add(uploaded);
+    return uploaded;
+  }
+
+  async #linearChunk(rows: Uint16Array, weight: WebGPUWeight, outputType: OutputType): Promise<Uint8Array> {
+    const m = rows.length / weight.k;
+    const { xBytes, yBytes } = stepSizeBytes(m, weight, outputType);
+    const { value, accepted } = this.#guard.scoped('the buffers of a linear', () => ({
+      x: this.#pool.acquire(xBytes),
+      y: this.#pool.acquire(wordAligned(yBytes)),
+    }));
+    const { x, y } = value;
+    try {
+      await accepted;
+      const record = await this.#recorder({
+        x: { buffer: x, size: xBytes },
+        weight,
+        y: { buffer: y, size: wordAligned(yBytes) },
+        m,
+        outputType,
+      });
+      const bytes = await readBack(this.#guard, 'a linear', y, yBytes, (encoder) => {
+        this.#guard.device.queue.writeBuffer(x, 0, rows);
+        record(encoder);
+      });
+      for (const buffer of [x, y]) this.#pool.release(buffer);
+      return bytes;
+    } catch (error) {
+      for (const buffer of [x, y]) buffer.destroy();
+      throw error;
+    }
+  }
+
+  /** Compiles what a linear needs; the result records it, and must be called inside an error scope. */
+  async #recorder(operands: LinearOperands): Promise<(encoder: GPUCommandEncoder) => void> {
+    const kernels = await linearKernels(this.#pipelines, this.#workspaces, operands);
+    return (encoder) => {
+      const pass = encoder.beginComputePass({ label: 'linear' });
+      recordDispatches(pass, [
+        quantizeDispatch(this.#pipelines, kernels, operands),
+        ...matmulDispatches(this.#pipelines, kernels, operands),
+      ]);
+      pass.end();
+    };
+  }
+
+  async #timePlan(plan: Plan, replays: number): Promise<readonly number[]> {
+    if (!(plan instanceof WebGPUPlan) || plan.owner !== this) throw foreignHandleError('plan', this.name);
+    plan.requireUsable();
+    return timePasses(this.#guard, (pass) => plan.record(pass), replays);
+  }
+
+  #rowsPerChunk({ n, k }: WebGPUWeight): number {
+    const rowBytes = Math.max(k * 2, n * 4);
+    const { maxStorageBufferBindingSize } = this.#guard.device.limits;
+    const rows = Math.max(1, Math.floor(Math.min(MAX_CHUNK_BYTES, maxStorageBufferBindingSize) / rowBytes));
+    return rows < ROWS_PER_PASS ? rows : rows - (rows % ROWS_PER_PASS);
+  }
+
+  #checkBufferSize(sizeBytes: number): void {
+    const { maxStorageBufferBindingSize, maxBufferSize } = this.#guard.device.limits;
+    const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
+    if (!Number.isInteger(sizeBytes) || sizeBytes < 1) {
+      throw new SamebitsError('ARGUMENT_INVALID', {
+        rule: 'the size of a buffer must be a positive integer',
+        expected: 'a number of bytes',
+        got: String(sizeBytes),
+        fix: 'Pass M * K * 2 for activations, M * N * 4 or * 2 for outputs.',
+      });
+    }
+    if (wordAligned(sizeBytes) > limit) {
+      throw new SamebitsError('DEVICE_LIMIT', {
+        rule: 'a buffer must fit one binding of this device',
+        expected: `at most ${limit} bytes (maxStorageBufferBindingSize, maxBufferSize)`,
+        got: `${sizeBytes} bytes`,
+        fix: 'Use fewer rows of activations, or a device that was requested with higher limits.',
+      });
+    }
+  }
+
+  #ownWeight(handle: DeviceWeight): WebGPUWeight {
+    if (!(handle instanceof WebGPUWeight) || handle.owner !== this) throw foreignHandleError('weight', this.name);
+    if (handle.disposed) throw disposedError('weight');
+    return handle;
+  }
+
+  #ownBuffer(handle: DeviceBuffer): WebGPUBuffer {
+    if (!(handle instanceof WebGPUBuffer) || handle.owner !== this) throw foreignHandleError('buffer', this.name);
+    if (handle.disposed) throw disposedError('buffer');
+    return handle;
+  }
+}
+
+function dotDetails({ dot, dotReason }: Pipelines): string {
+  if (dot === 'packed') return 'packed (dot4I8Packed)';
+  return dotReason === null ? 'unpacked (i32 arithmetic)' : `unpacked (i32 arithmetic): ${dotReason}`;
+}
+
+function checkedOutputType(outputType: OutputType = 'f32'): OutputType {
+  if (outputType === 'f32' || outputType === 'bf16') return outputType;
+  throw new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'outputType must be one that the operator has',
+    expected: "'f32' or 'bf16'",
+    got: String(outputType),
+    fix: 'Leave it out for f32.',
+  });
+}
+
+function wholeRange(name: string, buffer: GPUBuffer, sizeBytes: number): GPUBufferBinding {
+  if (buffer.size >= sizeBytes) return { buffer, offset: 0, size: sizeBytes };
+  throw new SamebitsError('BYTE_LENGTH_MISMATCH', {
+    rule: `${name} must hold its shape`,
+    expected: `at least ${sizeBytes} bytes`,
+    got: `${buffer.size} bytes`,
+    fix: 'Create the buffer with M * K * 2 bytes for x, M * N * 4 (f32) or * 2 (bf16, rounded up to 4) for y.',
+  });
+}
