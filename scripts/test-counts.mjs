@@ -4,7 +4,7 @@ import { readFileSync, rmSync } from 'node:fs';
 
 /**
  * @typedef {{ passed: number, failed: number, skipped: number }} Counts
- * @typedef {{ backend: string, state: 'ran' | 'skipped', detail: string }} BackendLine what a test noted in its meta
+ * @typedef {{ counts: Counts, lines: string[] }} Report lines: what tests noted of the backends that they ran on
  */
 
 /**
@@ -18,30 +18,52 @@ export function clearReport(path) {
 /**
  * @param {string} path of Vitest's JSON report
  * @param {number} exitCode
- * @returns {{ counts: Counts, lines: BackendLine[] }}
+ * @returns {Report}
  */
 export function readVitestReport(path, exitCode) {
   const report = readJson(path);
-  const tests = (report?.testResults ?? []).flatMap(
-    (/** @type {{ assertionResults: unknown[] }} */ file) => file.assertionResults,
-  );
   const counts = {
     passed: report?.numPassedTests ?? 0,
     failed: report?.numFailedTests ?? 0,
     skipped: (report?.numPendingTests ?? 0) + (report?.numTodoTests ?? 0),
   };
-  const lines = tests.flatMap((/** @type {{ meta?: { backend?: BackendLine } }} */ test) => test.meta?.backend ?? []);
+  /** @type {{ assertionResults: { meta?: import('vitest').TaskMeta }[] }[]} */
+  const files = report?.testResults ?? [];
+  const lines = files
+    .flatMap(({ assertionResults }) => assertionResults.flatMap(({ meta }) => meta?.backend ?? []))
+    .map(({ backend, state, detail }) =>
+      state === 'ran' ? `${backend}: ran on ${detail}` : `${backend}: SKIPPED (${detail})`,
+    );
   return { counts: withCrash(counts, exitCode), lines };
 }
 
 /**
  * @param {string} path of Playwright's JSON report
  * @param {number} exitCode
- * @returns {Counts}
+ * @returns {Report}
  */
 export function readPlaywrightReport(path, exitCode) {
-  const { expected = 0, unexpected = 0, flaky = 0, skipped = 0 } = readJson(path)?.stats ?? {};
-  return withCrash({ passed: expected, failed: unexpected + flaky, skipped }, exitCode);
+  const report = readJson(path);
+  const { expected = 0, unexpected = 0, flaky = 0, skipped = 0 } = report?.stats ?? {};
+  const counts = { passed: expected, failed: unexpected + flaky, skipped };
+  return { counts: withCrash(counts, exitCode), lines: annotationsOf(report?.suites ?? []) };
+}
+
+/**
+ * @typedef {{
+ *   suites?: PlaywrightSuite[];
+ *   specs?: { tests: { annotations: { type: string, description?: string }[] }[] }[];
+ * }} PlaywrightSuite
+ * @param {PlaywrightSuite[]} suites
+ * @returns {string[]}
+ */
+function annotationsOf(suites) {
+  return suites.flatMap(({ suites: inner = [], specs = [] }) => [
+    ...annotationsOf(inner),
+    ...specs
+      .flatMap(({ tests }) => tests.flatMap(({ annotations }) => annotations))
+      .flatMap(({ type, description }) => (type === 'backend' && description ? [description] : [])),
+  ]);
 }
 
 /**

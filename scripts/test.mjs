@@ -16,14 +16,18 @@ const vitestReport = join(results, 'vitest.json');
 const playwrightReport = join(results, 'playwright.json');
 
 const total = { passed: 0, failed: 0, skipped: 0 };
-/** @type {string[]} */
-const lines = [];
+/** @type {Set<string>} one for each backend and device, said once */
+const backendLines = new Set();
 
-/** @param {import('./test-counts.mjs').Counts} counts */
-function add({ passed, failed, skipped }) {
+/**
+ * @param {import('./test-counts.mjs').Counts} counts
+ * @param {readonly string[]} [lines]
+ */
+function add({ passed, failed, skipped }, lines = []) {
   total.passed += passed;
   total.failed += failed;
   total.skipped += skipped;
+  for (const line of lines) backendLines.add(line);
 }
 
 /** @param {string} line */
@@ -48,12 +52,8 @@ async function unitAndParity(env) {
   clearReport(vitestReport);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${vitestReport}`];
   const { code } = await runTool('vitest', ['run', ...reporters], { env });
-  const { counts, lines: backendLines } = readVitestReport(vitestReport, code);
-  add(counts);
-  for (const { backend, state, detail } of backendLines) {
-    const line = state === 'ran' ? `${backend}: ran on ${detail}` : `${backend}: SKIPPED (${detail})`;
-    if (!lines.includes(line)) lines.push(line);
-  }
+  const { counts, lines } = readVitestReport(vitestReport, code);
+  add(counts, lines);
 }
 
 /**
@@ -63,18 +63,16 @@ async function unitAndParity(env) {
 async function web(chromium, env) {
   if (chromium.path === null) {
     const isRequired = required.includes('chromium');
-    add({ passed: 0, failed: isRequired ? 1 : 0, skipped: isRequired ? 0 : 1 });
-    lines.push(
-      `webgpu (browser): ${isRequired ? 'FAILED, required but skipped' : 'SKIPPED'} (${chromium.reason}). ${chromium.fix}`,
-    );
+    const line = `webgpu (Chromium): ${isRequired ? 'FAILED' : 'SKIPPED'} (${chromium.reason}). ${chromium.fix}`;
+    add({ passed: 0, failed: isRequired ? 1 : 0, skipped: isRequired ? 0 : 1 }, [line]);
     return;
   }
   clearReport(playwrightReport);
   const { code } = await runTool('playwright', ['test', '--reporter=list,json'], {
     env: { ...env, PLAYWRIGHT_JSON_OUTPUT_NAME: playwrightReport },
   });
-  add(readPlaywrightReport(playwrightReport, code));
-  lines.push(`webgpu (browser): ran on ${chromium.version}, SwiftShader`);
+  const { counts, lines } = readPlaywrightReport(playwrightReport, code);
+  add(counts, lines);
 }
 
 async function main() {
@@ -85,7 +83,7 @@ async function main() {
   // Before the parity tests: a Chromium also brings the software Vulkan driver that Dawn runs on without a GPU.
   const chromium = await provideChromium(log);
   const env = { CI: '1', ...(chromium.path === null ? {} : { SAMEBITS_CHROMIUM: chromium.path }) };
-  await Promise.all([check('types', 'tsc', ['--noEmit']), check('lint', 'biome', ['check'])]);
+  await Promise.all([check('types', 'tsc', ['--noEmit']), check('lint', 'biome', ['check', '--error-on-warnings'])]);
   await unitAndParity(env);
   await web(chromium, env);
 }
@@ -96,6 +94,6 @@ try {
   log(error instanceof Error ? error.message : String(error));
   total.failed += 1;
 }
-log(`\n${lines.join('\n')}`);
+log(`\n${[...backendLines].join('\n')}`);
 log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed > 0 ? 1 : 0;
