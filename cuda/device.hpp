@@ -1,0 +1,137 @@
+// What lives on a device, as C++ objects that free what they own: memory, weights, buffers, plans. Knows no Node.
+//
+// Every object that owns device memory is held by shared_ptr. A call in flight holds one too, so that memory is freed
+// once, when both the handle and the last call that uses it are gone.
+
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "samebits.h"
+
+namespace samebits {
+
+// Why a call failed, in the parts of SamebitsError. `cuda_error` is the CUDA error's name, or empty.
+struct Failure : std::exception {
+  std::string code, rule, expected, got, fix, cuda_error;
+  const char *what() const noexcept override { return code.c_str(); }
+};
+
+// Throws a Failure (DEVICE_OUT_OF_MEMORY, DEVICE_LOST or DEVICE_FAILURE) unless `error` is success.
+void check_cuda(int error, const char *what);
+// Throws the refusal as a Failure unless `status` is OK.
+void check_status(SamebitsStatus status, const SamebitsRefusal &refusal);
+
+// A block of device memory. Empty after a move.
+class DeviceMemory {
+ public:
+  DeviceMemory() = default;
+  explicit DeviceMemory(uint64_t size_bytes);
+  DeviceMemory(DeviceMemory &&other) noexcept;
+  DeviceMemory &operator=(DeviceMemory &&other) noexcept;
+  ~DeviceMemory();
+  char *data() const { return data_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+
+ private:
+  char *data_ = nullptr;
+  uint64_t size_bytes_ = 0;
+  int device_ = 0;
+};
+
+// A stream and scratch memory: what one call at a time works with.
+struct Workspace {
+  explicit Workspace(int device);
+  ~Workspace();
+  Workspace(const Workspace &) = delete;
+  Workspace &operator=(const Workspace &) = delete;
+  void reserve(uint64_t size_bytes);
+  void synchronize(const char *what) { check_cuda(cudaStreamSynchronize(stream), what); }
+  cudaStream_t stream = nullptr;
+  DeviceMemory memory;
+
+ private:
+  int device_;
+};
+
+// One device: its properties and the workspaces that no call is using.
+class Device : public std::enable_shared_from_this<Device> {
+ public:
+  // Loads every kernel. Throws BACKEND_UNAVAILABLE when the device or the driver cannot run them.
+  static std::shared_ptr<Device> open(int index);
+
+  // Makes this the calling thread's device. Every call begins with it.
+  void make_current() const { check_cuda(cudaSetDevice(index), "cudaSetDevice"); }
+
+  // A workspace of at least `size_bytes`, for one call; returns to the pool with the pointer, from the same thread or another.
+  std::shared_ptr<Workspace> take_workspace(uint64_t size_bytes);
+
+  SamebitsLaunch launch_in(cudaStream_t stream, bool after_kernel) const;
+
+  int index = 0;
+  cudaDeviceProp properties = {};
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> idle_;
+};
+
+// Where the activations of M rows lie in a block of scratch memory.
+struct Scratch {
+  Scratch(int64_t m, const SamebitsShape &shape);
+  SamebitsActivations at(char *base) const;
+  uint64_t size_bytes;
+
+ private:
+  uint64_t run_terms_, row_exponent_;
+};
+
+// A packed weight on the device, filled piece by piece in the order of its elements, then sealed.
+class Weight {
+ public:
+  Weight(std::shared_ptr<Device> device, const SamebitsShape &shape, SamebitsLayout layout);
+  void append_qdata(const std::vector<uint8_t> &bytes);
+  void append_scales(const std::vector<uint16_t> &scale, const std::vector<uint16_t> &zero_point);
+  // Computes E_w; throws when pieces are missing.
+  void seal();
+  // Throws unless sealed.
+  const SamebitsDeviceWeight &view() const;
+  uint64_t size_bytes() const { return qdata_.size_bytes() + scale_zero_.size_bytes(); }
+  const std::shared_ptr<Device> device;
+
+ private:
+  void copy(DeviceMemory &to, uint64_t offset, const void *from, uint64_t size_bytes);
+  SamebitsDeviceWeight view_;
+  DeviceMemory qdata_, scale_zero_;
+  uint64_t qdata_filled_ = 0, scale_zero_filled_ = 0;
+  double reach_ = 0;
+  bool sealed_ = false;
+};
+
+// Plain device memory, zeroed.
+class Buffer {
+ public:
+  Buffer(std::shared_ptr<Device> device, uint64_t size_bytes);
+  void write(const std::vector<uint8_t> &bytes);
+  void read(void *into) const;
+  const std::shared_ptr<Device> device;
+  const uint64_t size_bytes;
+  DeviceMemory memory;
+};
+
+// y = x · wᵀ from host memory to host memory, on a stream and scratch of its own.
+void linear(const Weight &weight, const std::vector<uint16_t> &x, int32_t m, bool output_bf16, void *y);
+
+// Bytes of y for M rows.
+uint64_t output_size_bytes(int64_t m, const SamebitsShape &shape, bool output_bf16);
+
+// Largest rate, in GB/s, of `replays` passes over size_bytes of memory.
+double read_bandwidth_gbps(const Device &device, uint64_t size_bytes, int replays);
+
+}  // namespace samebits

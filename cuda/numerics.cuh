@@ -1,0 +1,135 @@
+// The arithmetic of NUMERICS.md in plain functions: the kernels are built of them, and the host tests run the same code.
+//
+// Magnitudes of bf16 (bits without the sign) are integers here: exponent in bits 7..14, fraction in bits 0..6, so that
+// they compare as integers. A significand is 128 + fraction, in 128..255; a magnitude below 0x80 (subnormal) counts as 0.
+
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __CUDACC__
+#define SAMEBITS_INLINE __host__ __device__ __forceinline__
+#else
+#define SAMEBITS_INLINE inline
+#endif
+
+namespace samebits {
+
+constexpr int BLOCK_SIZE = 32;
+constexpr int FRACTION_BITS = 32;
+constexpr int NAN_ROW = 0x7fffffff;
+constexpr uint32_t NAN_BITS = 0x7fc00000u;
+constexpr uint32_t BF16_INFINITY = 0x7f80u;
+// A block this far below the row's largest contributes nothing that could be seen.
+constexpr int MIN_RELATIVE_EXPONENT = -100;
+// Beyond this the quotient 127 * x / amax is below one half.
+constexpr uint32_t MAX_SHIFT = 16;
+
+SAMEBITS_INLINE float float_from_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+SAMEBITS_INLINE uint32_t bits_from_float(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+// 2^exponent for -126..127.
+SAMEBITS_INLINE float power_of_two(int exponent) { return float_from_bits(static_cast<uint32_t>(exponent + 127) << 23); }
+
+// RN32(a * b), never fused with what follows.
+SAMEBITS_INLINE float product(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+SAMEBITS_INLINE bool is_zero(uint32_t magnitude) { return magnitude < 0x80u; }
+SAMEBITS_INLINE int exponent_of(uint32_t magnitude) { return static_cast<int>(magnitude >> 7) - 127; }
+SAMEBITS_INLINE uint32_t significand_of(uint32_t magnitude) { return 128u + (magnitude & 127u); }
+
+// ---- section 1: activations ----
+
+// E_x from the largest magnitude of a row, or NAN_ROW when the row holds Inf or NaN.
+SAMEBITS_INLINE int row_exponent_of(uint32_t row_max) {
+  if (row_max >= BF16_INFINITY) return NAN_ROW;
+  return is_zero(row_max) ? 0 : exponent_of(row_max);
+}
+
+// ceil(2^24 / m_b), with which quantize_code divides: one integer division for a block's 32 quotients.
+SAMEBITS_INLINE uint32_t block_reciprocal(uint32_t block_max) {
+  const uint32_t significand = significand_of(block_max);
+  return ((1u << 24) + significand - 1) / significand;
+}
+
+// RNE(127 * |x| / amax_b) as an exact rational, for |x| <= amax_b.
+SAMEBITS_INLINE int quantize_code(uint32_t magnitude, uint32_t block_max, uint32_t reciprocal) {
+  const uint32_t shift = (block_max >> 7) - (magnitude >> 7);
+  if (is_zero(magnitude) || shift > MAX_SHIFT) return 0;
+  const uint32_t numerator = 127u * significand_of(magnitude);      // below 2^15
+  const uint32_t denominator = significand_of(block_max) << shift;  // below 2^24
+  // floor(numerator / denominator): the reciprocal's excess is below 2^8, so the product's is below 2^23, under one unit
+  // of 2^-24 times the divisor; and the product itself stays below 2^32.
+  const uint32_t quotient = ((numerator >> shift) * reciprocal) >> 24;
+  const uint32_t twice_rest = 2u * (numerator - quotient * denominator);
+  const bool rounds_up = twice_rest > denominator || (twice_rest == denominator && (quotient & 1u) != 0);
+  return static_cast<int>(quotient + (rounds_up ? 1u : 0u));
+}
+
+// Whether a block is quantized at all: not all zero, and not too far below the row's largest.
+SAMEBITS_INLINE bool block_counts(uint32_t block_max, int row_exponent) {
+  return !is_zero(block_max) && exponent_of(block_max) - row_exponent >= MIN_RELATIVE_EXPONENT;
+}
+
+// d_b = RN32(RN32(m_b / 128) * RN32(1 / 127)) * 2^(e_b - E_x), for a block that counts.
+SAMEBITS_INLINE float block_scale_of(uint32_t block_max, int row_exponent) {
+  const float significand = static_cast<float>(significand_of(block_max)) * (1.0f / 128.0f);
+  return product(product(significand, 1.0f / 127.0f), power_of_two(exponent_of(block_max) - row_exponent));
+}
+
+// ---- section 3: one run ----
+
+// s from the low half of a scale_zero word, z from the high half. Subnormals were flushed at upload.
+SAMEBITS_INLINE float scale_of(uint32_t scale_zero) { return float_from_bits(scale_zero << 16); }
+SAMEBITS_INLINE float zero_point_of(uint32_t scale_zero) { return float_from_bits(scale_zero & 0xffff0000u); }
+
+// C of one run. relative_scale is s * 2^-E_w: at most 2/15 in magnitude, so it cannot overflow; where it underflows it is
+// below 2^-126, and then |c| < 2^-126 * 2^28 (|t| < 2^28), which rounds to C = 0 just as the exact value does.
+SAMEBITS_INLINE long long run_contribution(int dp, float asum, float relative_scale, float zero_point, float block_scale) {
+  const float t = fmaf(-zero_point, asum, static_cast<float>(dp));  // z * asum is exact: one rounding
+  const float c = product(product(relative_scale, block_scale), t);
+  return llrintf(product(c, 4294967296.0f));  // RNE(c * 2^FRACTION_BITS); the power of two is exact
+}
+
+// ---- section 4: the result ----
+
+// The bits of y = T * 2^exponent, exponent = E_w + E_x - FRACTION_BITS, rounded once to 24 bits.
+SAMEBITS_INLINE uint32_t output_bits(long long total, int exponent) {
+  const uint32_t rounded = bits_from_float(static_cast<float>(total));
+  const uint32_t sign = rounded & 0x80000000u;
+  if (rounded == 0) return 0;
+  const int biased = static_cast<int>((rounded >> 23) & 255u) + exponent;
+  if (biased <= 0) return sign;
+  if (biased >= 255) return sign | 0x7f800000u;
+  return sign | static_cast<uint32_t>(biased) << 23 | (rounded & 0x007fffffu);
+}
+
+// y of a row from its T and E_x, or NaN for a NaN row.
+SAMEBITS_INLINE uint32_t result_bits(long long total, int weight_exponent, int row_exponent) {
+  return row_exponent == NAN_ROW ? NAN_BITS : output_bits(total, weight_exponent + row_exponent - FRACTION_BITS);
+}
+
+// The bf16 nearest to an f32 result, ties to even.
+SAMEBITS_INLINE uint16_t bf16_from_result(uint32_t bits) {
+  if (bits == NAN_BITS) return static_cast<uint16_t>(NAN_BITS >> 16);
+  return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+}  // namespace samebits

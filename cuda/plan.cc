@@ -1,0 +1,174 @@
+// Recording plans as CUDA graphs, replaying and timing them; and the read roof, which is timed the same way.
+
+#include "plan.hpp"
+
+#include <algorithm>
+
+namespace samebits {
+namespace {
+
+// A pair of events in one stream, for device time.
+class Interval {
+ public:
+  Interval() {
+    check_cuda(cudaEventCreate(&start_), "creating an event");
+    if (const cudaError_t error = cudaEventCreate(&end_)) {
+      cudaEventDestroy(start_);
+      check_cuda(error, "creating an event");
+    }
+  }
+  ~Interval() {
+    cudaEventDestroy(start_);
+    cudaEventDestroy(end_);
+  }
+  Interval(const Interval &) = delete;
+  Interval &operator=(const Interval &) = delete;
+
+  void start(cudaStream_t stream) { check_cuda(cudaEventRecord(start_, stream), "recording an event"); }
+  void end(cudaStream_t stream) { check_cuda(cudaEventRecord(end_, stream), "recording an event"); }
+  // After the stream was synchronized.
+  double elapsed_us() const {
+    float milliseconds = 0;
+    check_cuda(cudaEventElapsedTime(&milliseconds, start_, end_), "reading an event");
+    return milliseconds * 1000.0;
+  }
+
+ private:
+  cudaEvent_t start_ = nullptr;
+  cudaEvent_t end_ = nullptr;
+};
+
+void check_buffer(const char *name, size_t index, const Buffer &buffer, uint64_t expected) {
+  if (buffer.size_bytes == expected) return;
+  Failure failure;
+  failure.code = "BYTE_LENGTH_MISMATCH";
+  failure.rule = std::string(name) + " of plan step " + std::to_string(index) + " must hold exactly its shape";
+  failure.expected = std::to_string(expected) + " bytes";
+  failure.got = std::to_string(buffer.size_bytes) + " bytes";
+  failure.fix = "Create the buffer with the size of this step; bf16 takes 2 bytes an element, f32 takes 4.";
+  throw failure;
+}
+
+}  // namespace
+
+Plan::Plan(std::shared_ptr<Device> on, std::vector<PlanStep> steps) : device(std::move(on)), steps_(std::move(steps)) {
+  check_steps();
+  device->make_current();
+  workspace_ = std::make_unique<Workspace>(device->index);
+  uint64_t scratch_bytes = 1;
+  for (const PlanStep &step : steps_) {
+    scratch_bytes = std::max(scratch_bytes, Scratch(step.m, step.weight->view().shape).size_bytes);
+  }
+  workspace_->reserve(scratch_bytes);
+
+  const cudaStream_t stream = workspace_->stream;
+  cudaGraph_t graph = nullptr;
+  check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording a plan");
+  try {
+    record();
+  } catch (...) {
+    cudaStreamEndCapture(stream, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    throw;
+  }
+  check_cuda(cudaStreamEndCapture(stream, &graph), "recording a plan");
+  const cudaError_t error = cudaGraphInstantiate(&graph_, graph, 0);
+  cudaGraphDestroy(graph);
+  check_cuda(error, "instantiating a plan");
+}
+
+Plan::~Plan() {
+  if (graph_ == nullptr) return;
+  cudaSetDevice(device->index);
+  cudaGraphExecDestroy(graph_);
+}
+
+void Plan::check_steps() const {
+  for (size_t i = 0; i < steps_.size(); i++) {
+    const PlanStep &step = steps_[i];
+    const SamebitsShape &shape = step.weight->view().shape;
+    if (step.m < 1 || step.m > SAMEBITS_MAX_M) {
+      Failure failure;
+      failure.code = "M_UNSUPPORTED";
+      failure.rule = "M, the rows of activations, must be a positive integer";
+      failure.expected = "1.." + std::to_string(SAMEBITS_MAX_M);
+      failure.got = std::to_string(step.m);
+      failure.fix = "Split the activations into several steps.";
+      throw failure;
+    }
+    check_buffer("x", i, *step.x, static_cast<uint64_t>(step.m) * static_cast<uint64_t>(shape.k) * 2);
+    check_buffer("y", i, *step.y, output_size_bytes(step.m, shape, step.output_bf16));
+  }
+}
+
+// All steps share one scratch: the stream runs them in order, and each kernel waits for the one before it.
+void Plan::record() const {
+  const cudaStream_t stream = workspace_->stream;
+  const Buffer *quantized = nullptr;
+  int32_t quantized_m = 0, quantized_run = 0;
+  bool after_kernel = false;
+  for (const PlanStep &step : steps_) {
+    const SamebitsDeviceWeight &view = step.weight->view();
+    const SamebitsShape &shape = view.shape;
+    const SamebitsActivations activations = Scratch(step.m, shape).at(workspace_->memory.data());
+    const int32_t run = std::min<int32_t>(SAMEBITS_BLOCK_SIZE, shape.group_size);
+    if (step.x.get() != quantized || step.m != quantized_m || run != quantized_run) {
+      const SamebitsLaunch launch = device->launch_in(stream, after_kernel);
+      check_cuda(samebits_quantize_activations(&launch, step.x->memory.data(), &activations, step.m, shape.k,
+                                               shape.group_size),
+                 "recording quantize_activations");
+    }
+    const SamebitsLaunch launch = device->launch_in(stream, true);
+    check_cuda(samebits_int4_plain_mm(&launch, &view, &activations, step.y->memory.data(), step.m, step.output_bf16),
+               "recording int4_plain_mm");
+    after_kernel = true;
+    quantized = step.y == step.x ? nullptr : step.x.get();
+    quantized_m = step.m;
+    quantized_run = run;
+  }
+}
+
+void Plan::run() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  device->make_current();
+  check_cuda(cudaGraphLaunch(graph_, workspace_->stream), "running a plan");
+  workspace_->synchronize("running a plan");
+}
+
+std::vector<double> Plan::time(int replays) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  device->make_current();
+  std::vector<Interval> intervals(static_cast<size_t>(replays));
+  for (Interval &interval : intervals) {
+    interval.start(workspace_->stream);
+    check_cuda(cudaGraphLaunch(graph_, workspace_->stream), "timing a plan");
+    interval.end(workspace_->stream);
+  }
+  workspace_->synchronize("timing a plan");
+  std::vector<double> elapsed_us;
+  for (const Interval &interval : intervals) elapsed_us.push_back(interval.elapsed_us());
+  return elapsed_us;
+}
+
+double read_bandwidth_gbps(const Device &device, uint64_t size_bytes, int replays) {
+  device.make_current();
+  const uint64_t whole = size_bytes / 16 * 16;
+  const DeviceMemory data(whole), sink(sizeof(uint32_t));
+  Workspace workspace(device.index);
+  check_cuda(cudaMemsetAsync(data.data(), 0, whole, workspace.stream), "clearing memory");
+  const SamebitsLaunch launch = device.launch_in(workspace.stream, false);
+  Interval interval;
+  double best_us = 0;
+  for (int i = 0; i < replays; i++) {
+    interval.start(workspace.stream);
+    check_cuda(samebits_read_bandwidth(&launch, data.data(), whole, reinterpret_cast<uint32_t *>(sink.data())),
+               "launching read_bandwidth");
+    interval.end(workspace.stream);
+    workspace.synchronize("read_bandwidth");
+    const double elapsed_us = interval.elapsed_us();
+    if (i == 0 || elapsed_us < best_us) best_us = elapsed_us;
+  }
+  return static_cast<double>(whole) / best_us / 1e3;
+}
+
+}  // namespace samebits
