@@ -48,10 +48,10 @@ export async function setUp(log = (line) => process.stderr.write(`samebits set-u
 
 /** @param {(line: string) => void} log */
 async function buildLibrary(log) {
-  const own = new Set(['types', 'page']);
+  const others = new Set(['cuda', 'types', 'page']);
   const dist = join(root, 'dist');
   for (const name of existsSync(dist) ? readdirSync(dist) : []) {
-    if (!own.has(name)) rmSync(join(dist, name), { recursive: true });
+    if (!others.has(name)) rmSync(join(dist, name), { recursive: true });
   }
   await build(log, 'the library, dist', 'vite', ['build']);
 }
