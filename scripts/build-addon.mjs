@@ -51,7 +51,9 @@ export async function buildAddon({ log }) {
 /** @returns {Promise<{ nvcc: string, architectures: string[], hash: string } | { missing: string }>} */
 async function planBuild() {
   if (process.platform !== 'linux' || !['x64', 'arm64'].includes(process.arch)) {
-    return { missing: `the addon is built on Linux x64 and arm64 only, and this is ${process.platform} ${process.arch}` };
+    return {
+      missing: `the addon is built on Linux x64 and arm64 only, and this is ${process.platform} ${process.arch}`,
+    };
   }
   const nvcc = findOnPath('nvcc', [
     ...(process.env['CUDA_HOME'] ? [join(process.env['CUDA_HOME'], 'bin')] : []),
@@ -108,7 +110,9 @@ function sourceFiles() {
 /** @param {readonly string[]} toolchain */
 function hashOf(toolchain) {
   const hash = createHash('sha256').update(toolchain.join('\0'));
-  const packages = ['node-addon-api', 'node-api-headers'].map((name) => join(root, 'node_modules', name, 'package.json'));
+  const packages = ['node-addon-api', 'node-api-headers'].map((name) =>
+    join(root, 'node_modules', name, 'package.json'),
+  );
   for (const path of [...sourceFiles(), ...packages, import.meta.filename]) {
     hash.update(`\0${path}\0`).update(readFileSync(path));
   }
@@ -117,5 +121,6 @@ function hashOf(toolchain) {
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const { outcome, reason } = await buildAddon({ log: (line) => process.stderr.write(`${line}\n`) });
-  if (outcome !== 'skipped') process.stderr.write(`CUDA addon ${outcome === 'built' ? 'built' : 'up to date'}: ${reason}\n`);
+  if (outcome !== 'skipped')
+    process.stderr.write(`CUDA addon ${outcome === 'built' ? 'built' : 'up to date'}: ${reason}\n`);
 }

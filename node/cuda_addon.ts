@@ -1,0 +1,212 @@
+// The native module of the CUDA side: its types, where it is found, and what its failures become.
+
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { unavailableError } from '../core/backend.js';
+import { type ErrorCode, SamebitsError } from '../core/errors.js';
+import type { WeightShape } from '../core/limits.js';
+
+declare const kind: unique symbol;
+/** An opaque handle of the addon; it owns device memory until `release`. */
+export interface NativeHandle<Kind extends string> {
+  readonly [kind]: Kind;
+}
+export type NativeDevice = NativeHandle<'device'>;
+export type NativeWeight = NativeHandle<'weight'>;
+export type NativeBuffer = NativeHandle<'buffer'>;
+export type NativePlan = NativeHandle<'plan'>;
+
+/** One array of a packed weight, as the native border checks it. */
+export interface NativeOperand {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly sizeBytes: number;
+}
+
+/** A packed weight without its data. */
+export interface NativeWeightDescription {
+  /** `coalesced-int4`, or `native-int4` for the benchmark's comparison. */
+  readonly layout: string;
+  readonly groupSize: number;
+  readonly qdata: NativeOperand;
+  readonly scale: NativeOperand;
+  readonly zeroPoint: NativeOperand;
+}
+
+export interface NativeProbe {
+  /** The CUDA error's name; null when there is at least a runtime that answers. */
+  readonly error: string | null;
+  /** CUDA versions as CUDA writes them: 13000 is 13.0, 0 is no driver. */
+  readonly driverVersion: number;
+  readonly runtimeVersion: number;
+  readonly devices: readonly {
+    readonly name: string;
+    readonly computeCapability: string;
+    readonly memoryBytes: number;
+  }[];
+}
+
+export interface NativeDeviceInfo {
+  readonly handle: NativeDevice;
+  readonly name: string;
+  readonly computeCapability: string;
+  readonly memoryBytes: number;
+  /** L2. */
+  readonly cacheSizeBytes: number;
+  readonly multiprocessorCount: number;
+  readonly driverVersion: number;
+  readonly runtimeVersion: number;
+}
+
+export interface NativePlanStep {
+  readonly m: number;
+  readonly x: NativeBuffer;
+  readonly weight: NativeWeight;
+  readonly y: NativeBuffer;
+  readonly outputBf16: boolean;
+}
+
+/** What cuda/addon.cc exports. Arrays are copied before a call returns; failures carry the parts of SamebitsError. */
+export interface NativeAddon {
+  /** Hash of the kernel sources that the addon was built from. */
+  readonly sourcesSha256: string;
+  probe(): Promise<NativeProbe>;
+  /** The native border alone, on the host: the same checks, in the same code, that every upload passes. */
+  validateWeight(
+    description: NativeWeightDescription,
+    scale: Uint16Array,
+    zeroPoint: Uint16Array,
+  ): WeightShape & { readonly weightExponent: number };
+  openDevice(deviceIndex: number): Promise<NativeDeviceInfo>;
+  /** Takes device memory for a weight, to be filled in order by appendQdata and appendScales. */
+  beginUpload(
+    device: NativeDevice,
+    description: NativeWeightDescription,
+    native: boolean,
+  ): Promise<WeightShape & { readonly handle: NativeWeight; readonly sizeBytes: number }>;
+  appendQdata(weight: NativeWeight, bytes: Uint8Array): Promise<void>;
+  appendScales(weight: NativeWeight, scale: Uint16Array, zeroPoint: Uint16Array): Promise<void>;
+  finishUpload(weight: NativeWeight): void;
+  linear(weight: NativeWeight, x: Uint16Array, outputBf16: boolean): Promise<ArrayBuffer>;
+  createBuffer(device: NativeDevice, sizeBytes: number): Promise<NativeBuffer>;
+  writeBuffer(buffer: NativeBuffer, bytes: Uint8Array): Promise<void>;
+  readBuffer(buffer: NativeBuffer): Promise<ArrayBuffer>;
+  createPlan(device: NativeDevice, steps: readonly NativePlanStep[]): Promise<NativePlan>;
+  runPlan(plan: NativePlan): Promise<void>;
+  timePlan(plan: NativePlan, replays: number): Promise<number[]>;
+  readBandwidthGBps(device: NativeDevice, sizeBytes: number, replays: number): Promise<number>;
+  /** Frees what the handle owns once no call uses it. */
+  release(handle: NativeDevice | NativeWeight | NativeBuffer | NativePlan): Promise<void>;
+}
+
+export interface LoadedAddon {
+  readonly native: NativeAddon;
+  readonly path: string;
+}
+
+/** Where the addon may be: beside the built library, or in dist of a clone. SAMEBITS_CUDA_ADDON names another one. */
+function candidatePaths(): readonly string[] {
+  const chosen = process.env['SAMEBITS_CUDA_ADDON'];
+  if (chosen) return [chosen];
+  const here = dirname(fileURLToPath(import.meta.url));
+  return ['../cuda', '../dist/cuda'].map((folder) => join(here, folder, 'samebits_cuda.node'));
+}
+
+/**
+ * Loads the addon; loading needs no driver.
+ * @throws SamebitsError BACKEND_UNAVAILABLE listing every path that was tried and why it failed
+ */
+export function loadCudaAddon(): LoadedAddon {
+  const require = createRequire(import.meta.url);
+  const attempts: string[] = [];
+  const causes: unknown[] = [];
+  for (const path of candidatePaths()) {
+    try {
+      const native: NativeAddon = require(path);
+      return { native, path };
+    } catch (error) {
+      attempts.push(`${path}: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
+      causes.push(error);
+    }
+  }
+  throw unavailableError(
+    'cuda',
+    `the addon does not load (${attempts.join('; ')})`,
+    "Install the CUDA toolkit (nvcc) and g++ and run 'npm run build', or use the webgpu or cpu backend.",
+    causes,
+  );
+}
+
+const NATIVE_CODES: readonly ErrorCode[] = [
+  'LAYOUT_NATIVE_SCALE',
+  'LAYOUT_WRONG_TYPE',
+  'DTYPE_MISMATCH',
+  'SHAPE_MISMATCH',
+  'BYTE_LENGTH_MISMATCH',
+  'N_UNSUPPORTED',
+  'K_UNSUPPORTED',
+  'GROUP_SIZE_UNSUPPORTED',
+  'SCALE_NOT_FINITE',
+  'ZERO_POINT_NOT_FINITE',
+  'ZERO_POINT_OUT_OF_RANGE',
+  'WEIGHT_EXPONENT_OUT_OF_RANGE',
+  'M_UNSUPPORTED',
+  'INPUT_LENGTH_MISMATCH',
+  'ARGUMENT_INVALID',
+  'DISPOSED',
+  'BACKEND_MISMATCH',
+  'BACKEND_UNAVAILABLE',
+  'DEVICE_OUT_OF_MEMORY',
+  'DEVICE_LOST',
+  'DEVICE_FAILURE',
+];
+
+/** A failure of the addon as a SamebitsError; the addon's error, with the CUDA error's name, is its cause. */
+export function samebitsErrorFrom(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof SamebitsError || !('code' in error)) return error;
+  const code = NATIVE_CODES.find((known) => known === error.code);
+  if (code === undefined) return error;
+  return new SamebitsError(code, {
+    rule: part(error, 'rule'),
+    expected: part(error, 'expected'),
+    got: part(error, 'got'),
+    fix: part(error, 'fix'),
+    cause: error,
+  });
+}
+
+function part(error: object, name: string): string {
+  return String(Object.getOwnPropertyDescriptor(error, name)?.value ?? '');
+}
+
+/** What `doctor` shows of CUDA without opening a device. */
+export interface CudaProbe extends Omit<NativeProbe, 'error'> {
+  readonly available: boolean;
+  /** Why it is not available; empty when it is. */
+  readonly reason: string;
+  /** Null when the addon does not load. */
+  readonly addonPath: string | null;
+  readonly sourcesSha256: string | null;
+}
+
+/** Looks for the addon, the driver and devices; never rejects for want of them. */
+export async function probeCuda(): Promise<CudaProbe> {
+  let addon: LoadedAddon;
+  try {
+    addon = loadCudaAddon();
+  } catch (error) {
+    if (!(error instanceof SamebitsError)) throw error;
+    const nothing = { driverVersion: 0, runtimeVersion: 0, devices: [], addonPath: null, sourcesSha256: null };
+    return { available: false, reason: error.got, ...nothing };
+  }
+  const { error, ...found } = await addon.native.probe();
+  const reason = error ?? (found.devices.length === 0 ? 'no device' : '');
+  return {
+    available: reason === '',
+    reason,
+    ...found,
+    addonPath: addon.path,
+    sourcesSha256: addon.native.sourcesSha256,
+  };
+}
