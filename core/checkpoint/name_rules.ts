@@ -31,7 +31,7 @@ export class NameRules {
     if (/^(embed_tokens|wte)$/.test(last)) return this.#isTied ? 'tied head' : 'embedding';
     if (/^(wpe|shared|relative_attention_bias)$/.test(last)) return 'embedding';
     if (/embed/.test(last) && !/(proj|projection|_out)$/.test(last)) return 'embedding';
-    if (parts.slice(-2).some((part) => /(^|_)(router|gate)$/.test(part)) && !/proj$/.test(last)) return 'router';
+    if (parts.includes('router') || /^(gate|shared_expert_gate)$/.test(last)) return 'router';
     if (this.#mayTranspose && /^(c_attn|c_fc|c_proj|q_attn)$/.test(last)) return 'transposed';
     return 'linear';
   }

@@ -13,7 +13,7 @@ import { inTensor } from './tensor_error.js';
 import { f32View, u16View } from './views.js';
 
 /** Source bytes that are worked on at once; with what is made of them, about four times as much is held. */
-export const SLICE_BYTES = 8 * 2 ** 20;
+export const SLICE_BYTES = 4 * 2 ** 20;
 
 /** How far the dequantized weights lie from the source's. */
 export interface WeightChange {

@@ -24,6 +24,7 @@ export interface SafetensorsPlan {
 /** Tensors start at multiples of this, as do the data section and the widest loads of any kernel. */
 const ALIGNMENT = 16;
 const LENGTH_BYTES = 8;
+const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /**
  * Lays out a file. The format forbids holes, so tensors whose size is a multiple of 16 come first, in the order given,
@@ -40,6 +41,7 @@ export function planSafetensors(specs: readonly TensorSpec[], metadata: Readonly
   let begin = 0;
   for (const { name, dtype, shape, sizeBytes } of sized) {
     if (names.has(name)) throw refusal('a file must hold a name once', 'distinct names', `${quoted(name)} again`);
+    if (LONE_SURROGATE.test(name)) throw refusal('a name must be Unicode text', 'whole characters', quoted(name));
     names.add(name);
     const end = begin + sizeBytes;
     entries.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${begin},${end}]}`);
