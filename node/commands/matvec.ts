@@ -6,7 +6,7 @@ import { type OutputType, SamebitsError } from '../../core/index.js';
 import { parseBackendName } from '../backend_option.js';
 import { fileUnreadableError } from '../file_errors.js';
 import { BACKEND_ORDER, openBackend } from '../open_backend.js';
-import { withPackedWeights } from '../packed_file.js';
+import { withSamebitsFile } from '../packed_file.js';
 
 interface MatvecOptions {
   readonly input: string;
@@ -42,7 +42,7 @@ async function matvec(file: string, tensor: string, options: MatvecOptions): Pro
   const input = await readFile(options.input).catch((error: unknown) => {
     throw fileUnreadableError(options.input, error);
   });
-  const weight = await withPackedWeights(file, (packed) => packed.read(tensor));
+  const weight = await withSamebitsFile(file, (packed) => packed.readWeight(tensor));
   const expectedBytes = options.rows * weight.k * 2;
   if (input.byteLength !== expectedBytes) {
     throw new SamebitsError('INPUT_LENGTH_MISMATCH', {

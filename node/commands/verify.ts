@@ -19,7 +19,7 @@ import { backendOption, selectedBackends } from '../backend_option.js';
 import { CudaBackend } from '../cuda_backend.js';
 import { EXIT } from '../exit_codes.js';
 import { type Available, openAvailable } from '../open_available.js';
-import { withPackedWeights } from '../packed_file.js';
+import { withSamebitsFile } from '../packed_file.js';
 import { terminalProgress } from '../progress.js';
 import { type ParityRecord, recordedCases, recordPath, writeRecord } from '../record.js';
 import { formatTable } from '../table.js';
@@ -65,11 +65,11 @@ async function verify(file: string | undefined, options: VerifyOptions): Promise
       results.push(...(await verifySubjects(builtInSubjects(), available.backends)));
     }
     if (file !== undefined) {
-      await withPackedWeights(file, async (packed) => {
-        const subjects = packed.names.map((name) => ({
+      await withSamebitsFile(file, async (packed) => {
+        const subjects = [...packed.weights.keys()].map((name) => ({
           weight: name,
           load: async () => {
-            const weight = await packed.read(name);
+            const weight = await packed.readWeight(name);
             return { weight, inputs: fileInputs(name, weight.k, options.rows) };
           },
         }));
