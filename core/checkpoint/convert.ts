@@ -60,7 +60,9 @@ export interface ConversionReport {
 const QUANTIZED_NAMES = /(\.qweight|\.qdata|_qdata|\.weight_packed|\.scales|\.weight_scale|\.weight_scale_inv)$/;
 
 /**
- * Decides what becomes of every tensor and lays out the file.
+ * Decides what becomes of every tensor and lays out the file. A packed weight is called what its tensor was called,
+ * `model.layers.0.mlp.up_proj.weight`, so that its parts are `….weight.qdata` and so on; a tied head that is packed
+ * stays in the file as the plain embedding of the same name.
  * @throws SamebitsError FILE_FORMAT_UNSUPPORTED for a model that is quantized already, or has nothing to pack; those of
  * selectTensors
  */
