@@ -2,6 +2,9 @@
 
 import { element } from '../dom.js';
 
+/** Above this many squares they are drawn smaller, so that what is said below them stays in sight. */
+const DENSE_FROM = 120;
+
 export type CellState = 'pending' | 'running' | 'equal' | 'different';
 
 const WORDS: Readonly<Record<CellState, string>> = {
@@ -28,6 +31,7 @@ export class ProofGrid {
       return cell;
     });
     this.#current = 0;
+    this.root.toggleAttribute('data-dense', names.length >= DENSE_FROM);
     this.root.replaceChildren(...this.#cells);
     names.forEach((_, index) => {
       this.mark(index, 'pending');
