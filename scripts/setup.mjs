@@ -1,7 +1,7 @@
-// Everything between a fresh clone and a running samebits: npm packages, the CUDA addon, dist/ and the command.
+// Everything between a fresh clone and a running samebits: npm packages, the CUDA addon and dist/.
 
 import './node-version.mjs';
-import { chmodSync, existsSync, readdirSync, readlinkSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildAddon } from './build-addon.mjs';
 import { installPackages } from './npm-packages.mjs';
@@ -42,7 +42,6 @@ export async function setUp(log = (line) => process.stderr.write(`samebits set-u
       outputs: ['dist/page/index.html'],
       work: () => build(log, 'the page, dist/page', 'vite', ['build', '--mode', 'page']),
     });
-    linkCommand();
   });
 }
 
@@ -54,6 +53,8 @@ async function buildLibrary(log) {
     if (!others.has(name)) rmSync(join(dist, name), { recursive: true });
   }
   await build(log, 'the library, dist', 'vite', ['build']);
+  // `npx samebits` in the clone runs the package's own command, which must then be executable.
+  chmodSync(join(dist, 'node/cli.js'), 0o755);
 }
 
 /** @param {(line: string) => void} log */
@@ -72,20 +73,6 @@ async function build(log, what, tool, args) {
   log(`building ${what}`);
   const { code, output } = await runTool(tool, args, { output: 'capture' });
   if (code !== 0) throw new Error(`${tool} ${args.join(' ')} failed:\n${output}`);
-}
-
-/** `npx samebits` in the clone: npm links the commands of dependencies, not a package's own. */
-function linkCommand() {
-  const target = '../../dist/node/cli.js';
-  const link = join(root, 'node_modules/.bin/samebits');
-  chmodSync(join(root, 'dist/node/cli.js'), 0o755);
-  try {
-    if (readlinkSync(link) === target) return;
-  } catch {
-    // Not there, or not a link.
-  }
-  rmSync(link, { force: true });
-  symlinkSync(target, link);
 }
 
 if (realpathSync(process.argv[1] ?? '') === import.meta.filename) {
