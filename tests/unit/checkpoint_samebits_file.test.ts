@@ -1,4 +1,4 @@
-// The tagged file: exact bytes both ways, round trips through the writer, and the helpers that decode elements.
+// The tagged file: exact bytes both ways, round trips through the writer, and the decoding of elements.
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
