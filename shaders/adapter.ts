@@ -2,22 +2,37 @@
 
 import type { DeviceInfo } from '../core/backend.js';
 
-/** Names of drivers that compute on the CPU. */
-const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render/i;
+/** Drivers that compute on the CPU, by what their adapters say of themselves. */
+const SOFTWARE_DRIVERS: readonly (readonly [pattern: RegExp, name: string])[] = [
+  [/swiftshader/i, 'SwiftShader'],
+  [/llvmpipe|lavapipe/i, 'llvmpipe'],
+  [/basic render/i, 'Microsoft Basic Render Driver'],
+];
 
-/** Names an adapter, and says whether it is a CPU in disguise. */
+/** Names the adapter of a device. */
+export function describeDevice(device: GPUDevice): DeviceInfo {
+  // Absent in browsers older than the attribute, whatever its type says.
+  const info: GPUAdapterInfo | undefined = device.adapterInfo;
+  return info ? describeAdapter(info) : { name: 'WebGPU device', isSoftware: false, details: { api: 'WebGPU' } };
+}
+
+/** Names an adapter, and says whether it is a CPU in disguise. Browsers hide much of this; what is hidden is left out. */
 export function describeAdapter(info: GPUAdapterInfo): DeviceInfo {
-  const names = [info.description, info.device, info.architecture, info.vendor].filter((text) => text !== '');
+  const { vendor, architecture, device, description } = info;
+  const everything = [vendor, architecture, device, description].join(' ');
+  const software = SOFTWARE_DRIVERS.find(([pattern]) => pattern.test(everything))?.[1];
+  const family = [vendor, architecture].filter((word) => word !== '').join(' ');
+  const details = { api: 'WebGPU', vendor, architecture, device, driver: description };
   return {
-    name: names[0] ?? 'WebGPU adapter',
-    isSoftware: info.isFallbackAdapter || names.some((text) => SOFTWARE.test(text)),
-    details: { api: 'WebGPU', vendor: info.vendor, architecture: info.architecture, driver: info.description },
+    name: software ?? (device || family || description || 'WebGPU adapter'),
+    isSoftware: software !== undefined || info.isFallbackAdapter === true,
+    details: Object.fromEntries(Object.entries(details).filter(([, value]) => value !== '')),
   };
 }
 
 /**
  * The device that large weights and exact timings want: every buffer size that the adapter offers, and timestamps where
- * it has them. A device with default limits works too; weights are then cut into more slices.
+ * it has them. A device with default limits works too; its weights are cut into more slices.
  */
 export function deviceDescriptor(adapter: GPUAdapter): GPUDeviceDescriptor {
   const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;

@@ -13,7 +13,7 @@
 // Traffic:  reads N K / 2 + 4 N nGroups bytes for every ROWS rows of x, and the activations from cache; writes y once.
 // Numerics: NUMERICS.md sections 3 and 4. Products that something consumes pass a fence, so that no adapter may fuse or
 //           reassociate them; scaling by powers of two is exact and needs none. Nothing here assumes subgroups.
-// Limits:   K at most 65504, or hi could overflow. Workgroup memory: 2 KiB * ROWS.
+// Limits:   K at most 65504, or hi could overflow. Workgroup memory: 256 bytes * ROWS.
 
 const BLOCK_SIZE = 32u;
 const MAX_ROWS = 4u;
@@ -27,6 +27,8 @@ const NAN_ROW = 0x7fffffff;
 const NAN_BITS = 0x7fc00000u;
 const THREADS = 256u;
 const ROWS_PER_WORKGROUP = THREADS / LANES_PER_ROW;
+/// Sums of a row that its lanes share: enough to keep them out of each other's way, few because devices zero them first.
+const PARTIALS_PER_ROW = 4u;
 const LOW_NIBBLES = vec4(0x0f0f0f0fu);
 
 /// Rows of x per pass, 1..MAX_ROWS.
@@ -64,7 +66,8 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<atomic<u32>>;
 @group(0) @binding(6) var<uniform> p: Params;
 
-var<workgroup> partial: array<vec2<i32>, THREADS * ROWS>;
+/// hi and lo of each output's partial sums.
+var<workgroup> partial: array<atomic<i32>, 2u * PARTIALS_PER_ROW * ROWS_PER_WORKGROUP * ROWS>;
 
 /// v, as a value that the compiler cannot see through: what is computed before is rounded before.
 fn fence(v: f32) -> f32 {
@@ -195,16 +198,12 @@ fn int4_plain_mm(
     }
   }
 
-  // 32 lanes to 8, then to 1: integers, so no order of summation can matter.
+  // Integers, so no order of summation can matter.
   for (var m = 0u; m < ROWS; m++) {
-    partial[m * THREADS + thread] = total[m];
-  }
-  workgroupBarrier();
-  if lane < 8u {
-    for (var m = 0u; m < ROWS; m++) {
-      let i = m * THREADS + thread;
-      partial[i] += partial[i + 8u] + partial[i + 16u] + partial[i + 24u];
-    }
+    let output = m * ROWS_PER_WORKGROUP + thread / LANES_PER_ROW;
+    let slot = 2u * (output * PARTIALS_PER_ROW + lane % PARTIALS_PER_ROW);
+    atomicAdd(&partial[slot], total[m].x);
+    atomicAdd(&partial[slot + 1u], total[m].y);
   }
   workgroupBarrier();
 
@@ -212,10 +211,10 @@ fn int4_plain_mm(
   let m = thread / ROWS_PER_WORKGROUP;
   let n_out = n_base + thread % ROWS_PER_WORKGROUP;
   if m < ROWS && n_out < p.n {
-    let first = m * THREADS + (thread % ROWS_PER_WORKGROUP) * LANES_PER_ROW;
     var sum = vec2(0);
-    for (var i = 0u; i < 8u; i++) {
-      sum += partial[first + i];
+    for (var i = 0u; i < PARTIALS_PER_ROW; i++) {
+      let slot = 2u * (thread * PARTIALS_PER_ROW + i);
+      sum += vec2(atomicLoad(&partial[slot]), atomicLoad(&partial[slot + 1u]));
     }
     let row = m_base + m;
     let e_x = row_exponent[row];

@@ -16,7 +16,9 @@
 const BLOCK_SIZE = 32u;
 const NAN_ROW = 0x7fffffff;
 const THREADS = 256u;
-const LANES_PER_BLOCK = 4u;
+/// Activations of a lane.
+const LANE_SIZE = 8u;
+const LANES_PER_BLOCK = BLOCK_SIZE / LANE_SIZE;
 const BLOCKS_PER_WORKGROUP = THREADS / LANES_PER_BLOCK;
 /// The least bf16 magnitude that is not subnormal, and the least that is not finite.
 const MIN_NORMAL = 0x0080u;
@@ -42,8 +44,8 @@ struct Params {
 @group(0) @binding(4) var<uniform> p: Params;
 
 var<workgroup> row_max: atomic<u32>;
-var<workgroup> lane_max: array<u32, THREADS>;
-var<workgroup> lane_sum: array<i32, THREADS>;
+var<workgroup> block_max: array<atomic<u32>, BLOCKS_PER_WORKGROUP>;
+var<workgroup> run_sum: array<atomic<i32>, THREADS * LANE_SIZE / RUN_SIZE>;
 
 fn exponent_of(magnitude: u32) -> i32 {
   return i32(magnitude >> 7u) - 127;
@@ -59,15 +61,15 @@ fn largest(words: vec4<u32>) -> u32 {
   return max(max(pair.x, pair.y), max(pair.z, pair.w));
 }
 
-/// RNE(127 * value / block_max) of a bf16 value: its quotient is m_i * 127 / (m_b * 2^t), t = e_b - e_i.
-fn quantize_one(value: u32, block_max: u32) -> i32 {
+/// RNE(127 * value / amax) of a bf16 value: its quotient is m_i * 127 / (m_b * 2^t), t = e_b - e_i.
+fn quantize_one(value: u32, amax: u32) -> i32 {
   let magnitude = value & 0x7fffu;
-  let shift = u32(exponent_of(block_max) - exponent_of(magnitude));
+  let shift = u32(exponent_of(amax) - exponent_of(magnitude));
   if magnitude < MIN_NORMAL || shift > 16u {
     return 0;
   }
   let numerator = 127u * significand_of(magnitude);
-  let denominator = significand_of(block_max) << shift;
+  let denominator = significand_of(amax) << shift;
   let floored = numerator / denominator;
   let twice_rest = 2u * (numerator - floored * denominator);
   let rounds_up = twice_rest > denominator || (twice_rest == denominator && (floored & 1u) == 1u);
@@ -92,19 +94,15 @@ fn quantize_activations(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(lo
     scanned = max(scanned, largest(x[row + i]));
   }
   atomicMax(&row_max, scanned);
-  lane_max[lane] = largest(words);
+  atomicMax(&block_max[lane / LANES_PER_BLOCK], largest(words));
   workgroupBarrier();
 
   let row_largest = atomicLoad(&row_max);
-  let first_of_block = lane & ~(LANES_PER_BLOCK - 1u);
-  var block_max = 0u;
-  for (var i = 0u; i < LANES_PER_BLOCK; i++) {
-    block_max = max(block_max, lane_max[first_of_block + i]);
-  }
+  let amax = atomicLoad(&block_max[lane / LANES_PER_BLOCK]);
   let exponent = select(exponent_of(row_largest), 0, row_largest < MIN_NORMAL);
-  let relative = exponent_of(block_max) - exponent;
+  let relative = exponent_of(amax) - exponent;
   let is_nan = row_largest >= INFINITE;
-  let is_live = !is_nan && block_max >= MIN_NORMAL && relative >= MIN_RELATIVE_EXPONENT;
+  let is_live = !is_nan && amax >= MIN_NORMAL && relative >= MIN_RELATIVE_EXPONENT;
 
   var d_b = 0.0;
   var even = 0u;
@@ -112,27 +110,24 @@ fn quantize_activations(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(lo
   var sum = 0;
   if is_live {
     let power = bitcast<f32>(u32(relative + 127) << 23u);
-    d_b = f32(significand_of(block_max)) * 0.0078125 * INV_127 * power;
+    d_b = f32(significand_of(amax)) * 0.0078125 * INV_127 * power;
     for (var i = 0u; i < 4u; i++) {
-      let low = quantize_one(words[i] & 0xffffu, block_max);
-      let high = quantize_one(words[i] >> 16u, block_max);
+      let low = quantize_one(words[i] & 0xffffu, amax);
+      let high = quantize_one(words[i] >> 16u, amax);
       even |= (u32(low) & 0xffu) << (8u * i);
       odd |= (u32(high) & 0xffu) << (8u * i);
       sum += low + high;
     }
   }
-  lane_sum[lane] = sum;
+  let lanes_per_run = RUN_SIZE / LANE_SIZE;
+  atomicAdd(&run_sum[lane / lanes_per_run], sum);
   workgroupBarrier();
 
   if in_row {
     codes[row + column] = vec2(even, odd);
-    let lanes_per_run = RUN_SIZE / 8u;
     if lane % lanes_per_run == 0u {
-      var asum = 0;
-      for (var i = 0u; i < lanes_per_run; i++) {
-        asum += lane_sum[lane + i];
-      }
-      run_terms[(row + column) / lanes_per_run] = vec2(d_b, f32(asum));
+      let asum = f32(atomicLoad(&run_sum[lane / lanes_per_run]));
+      run_terms[(row + column) / lanes_per_run] = vec2(d_b, asum);
     }
     if column == 0u {
       row_exponent[m] = select(exponent, NAN_ROW, is_nan);

@@ -23,7 +23,7 @@ import { activationRows, checkRows } from '../core/limits.js';
 import { type Activations, bf16Activations } from '../core/linear.js';
 import type { OutputType } from '../core/reference.js';
 import { weightExponent } from '../core/validate.js';
-import { describeAdapter } from './adapter.js';
+import { describeDevice } from './adapter.js';
 import { BufferPool } from './buffer_pool.js';
 import { readBack, WebGPUBuffer, wordAligned } from './device_buffer.js';
 import { DeviceGuard } from './device_guard.js';
@@ -104,7 +104,7 @@ export class WebGPUBackend implements Backend {
       maxStorageBufferBindingSize,
       maxBufferSize,
     );
-    const info = options.info ?? describeAdapter(guard.device.adapterInfo);
+    const info = options.info ?? describeDevice(guard.device);
     this.device = {
       ...info,
       details: { ...info.details, dot: dotDetails(pipelines), timing: timingMethod(guard.device) },

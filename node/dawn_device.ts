@@ -1,0 +1,94 @@
+// WebGPU in Node: a device from Dawn, the `webgpu` package, on a GPU or on SwiftShader.
+
+import { type DeviceInfo, type PassedOver, unavailableError } from '../core/backend.js';
+import { describeAdapter, deviceDescriptor, WebGPUBackend } from '../shaders/index.js';
+import { findSoftwareDriver, provideLoader, withDriver } from './software_vulkan.js';
+
+export interface DawnDeviceOptions {
+  /** 'auto' (default): a GPU, or else a CPU driver. 'hardware', 'software': no other will do. */
+  readonly adapter?: 'auto' | 'hardware' | 'software';
+}
+
+/** A device, and what Dawn needs to be kept as long as it is used. */
+export interface DawnDevice {
+  readonly device: GPUDevice;
+  readonly info: DeviceInfo;
+  /** The instance and the adapter: when they are collected before the device, the process crashes or hangs. */
+  readonly keepAlive: object;
+}
+
+/** Exact times; Dawn would round them to protect web pages from each other. */
+const INSTANCE_FLAGS = ['disable-dawn-features=timestamp_quantization'];
+const INSTALL_DRIVER =
+  "Install a GPU's Vulkan driver, or a Chromium, whose SwiftShader driver samebits uses (Debian: 'apt-get install chromium').";
+
+/**
+ * A WebGPU backend on a device of its own, which dies with it.
+ * @throws SamebitsError BACKEND_UNAVAILABLE with the reason
+ */
+export async function openDawnBackend(
+  passedOver: readonly PassedOver[] = [],
+  options: DawnDeviceOptions = {},
+): Promise<WebGPUBackend> {
+  const { device, info, keepAlive } = await openDawnDevice(options);
+  return WebGPUBackend.create(device, { ownsDevice: true, info, keepAlive, passedOver });
+}
+
+/**
+ * A device with every buffer size that the adapter offers. The caller destroys it, and keeps `keepAlive` until then.
+ * @throws SamebitsError BACKEND_UNAVAILABLE with the reason
+ */
+export async function openDawnDevice({ adapter: wanted = 'auto' }: DawnDeviceOptions = {}): Promise<DawnDevice> {
+  const { create } = await importDawn();
+  const driver = wanted === 'hardware' || process.platform !== 'linux' ? null : findSoftwareDriver();
+  if (process.platform === 'linux' && !provideLoader(driver)) {
+    throw unavailableError('webgpu', 'no Vulkan loader (libvulkan.so.1) on this machine', INSTALL_DRIVER);
+  }
+  // Loaders older than 1.3.207 know only one of the two ways to name a driver.
+  for (const role of wanted === 'software' ? (['instead'] as const) : (['besides', 'instead'] as const)) {
+    const found = await requestAdapter(create, driver, role);
+    if (found === null) continue;
+    const info = describeAdapter(found.adapter.info);
+    if (wanted !== 'auto' && info.isSoftware !== (wanted === 'software')) continue;
+    return { device: await requestDevice(found.adapter), info, keepAlive: found };
+  }
+  const what = wanted === 'auto' ? 'no WebGPU adapter' : `no ${wanted} WebGPU adapter`;
+  throw unavailableError('webgpu', `${what} on this machine`, INSTALL_DRIVER);
+}
+
+async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+  try {
+    return await adapter.requestDevice(deviceDescriptor(adapter));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw unavailableError('webgpu', `the adapter gave no device: ${reason}`, "Run 'samebits doctor'.", cause);
+  }
+}
+
+type CreateInstance = (flags: string[]) => GPU;
+
+async function importDawn(): Promise<{ create: CreateInstance }> {
+  try {
+    return await import('webgpu');
+  } catch (cause) {
+    const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ERR_MODULE_NOT_FOUND';
+    const reason = isMissing
+      ? "the 'webgpu' package is not installed"
+      : `the 'webgpu' package does not load: ${cause instanceof Error ? cause.message : String(cause)}`;
+    throw unavailableError('webgpu', reason, "Run 'npm install webgpu'.", cause);
+  }
+}
+
+async function requestAdapter(
+  create: CreateInstance,
+  driver: string | null,
+  role: 'besides' | 'instead',
+): Promise<{ gpu: GPU; adapter: GPUAdapter } | null> {
+  // Dawn reads the environment when the adapter is asked for, not when it comes.
+  const { gpu, pending } = withDriver(driver, role, () => {
+    const gpu = create(INSTANCE_FLAGS);
+    return { gpu, pending: gpu.requestAdapter({ powerPreference: 'high-performance' }) };
+  });
+  const adapter = await pending;
+  return adapter === null ? null : { gpu, adapter };
+}
