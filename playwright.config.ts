@@ -20,6 +20,8 @@ const baseURL = `http://127.0.0.1:${port}`;
 
 const chromium = await provideChromium((line) => process.stderr.write(`${line}\n`));
 if (chromium.path === null) throw new Error(`${chromium.reason}. ${chromium.fix}`);
+// The workers load this file again; they need not search again.
+process.env['SAMEBITS_CHROMIUM'] ??= chromium.path;
 
 export default defineConfig({
   testDir: 'tests/web',

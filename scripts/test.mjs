@@ -51,7 +51,9 @@ async function check(name, tool, args) {
 async function unitAndParity(env) {
   clearReport(vitestReport);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${vitestReport}`];
-  const { code } = await runTool('vitest', ['run', ...reporters], { env });
+  // Vitest colours its output in CI even where nothing shows colours.
+  const colours = process.stdout.isTTY ? {} : { NO_COLOR: '1' };
+  const { code } = await runTool('vitest', ['run', ...reporters], { env: { ...env, ...colours } });
   const { counts, lines } = readVitestReport(vitestReport, code);
   add(counts, lines);
 }

@@ -97,7 +97,7 @@ describe('files', () => {
   });
 
   test.each(HOUSE)('%s: each says in its first lines what it is', (room) => {
-    const silent = filesIn(room, '.ts', '.cu', '.cuh', '.h', '.cc', '.cpp', '.wgsl').filter(
+    const silent = filesIn(room, '.ts', '.cu', '.cuh', '.h', '.hpp', '.cc', '.wgsl').filter(
       (path) => !/^(?:#!.*\n)?\s*\/[/*]/.test(textOf(path)),
     );
     expect(silent).toEqual([]);
