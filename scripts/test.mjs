@@ -96,6 +96,7 @@ try {
   log(error instanceof Error ? error.message : String(error));
   total.failed += 1;
 }
-log(`\n${[...backendLines].join('\n')}`);
+log('');
+for (const line of backendLines) log(line);
 log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = total.failed > 0 ? 1 : 0;
