@@ -22,13 +22,18 @@ export function clearReport(path) {
  */
 export function readVitestReport(path, exitCode) {
   const report = readJson(path);
+  /** @type {{ status: string, assertionResults: { status: string, meta?: import('vitest').TaskMeta }[] }[]} */
+  const files = report?.testResults ?? [];
+  // A file that could not be loaded, or failed outside its tests, has no failed test to be counted by.
+  const brokenFiles = files.filter(
+    ({ status, assertionResults }) =>
+      status === 'failed' && assertionResults.every((result) => result.status !== 'failed'),
+  );
   const counts = {
     passed: report?.numPassedTests ?? 0,
-    failed: report?.numFailedTests ?? 0,
+    failed: (report?.numFailedTests ?? 0) + brokenFiles.length,
     skipped: (report?.numPendingTests ?? 0) + (report?.numTodoTests ?? 0),
   };
-  /** @type {{ assertionResults: { meta?: import('vitest').TaskMeta }[] }[]} */
-  const files = report?.testResults ?? [];
   const lines = files
     .flatMap(({ assertionResults }) => assertionResults.flatMap(({ meta }) => meta?.backend ?? []))
     .map(({ backend, state, detail }) =>
