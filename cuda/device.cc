@@ -116,12 +116,6 @@ Workspace::~Workspace() {
   cudaStreamDestroy(stream);
 }
 
-void Workspace::reserve(uint64_t size_bytes) {
-  if (memory.size_bytes() >= size_bytes) return;
-  memory = DeviceMemory();
-  memory = DeviceMemory(size_bytes);
-}
-
 std::shared_ptr<Device> Device::open(int index) {
   int count = 0;
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -166,6 +160,20 @@ std::shared_ptr<Device> Device::open(int index) {
   return device;
 }
 
+DeviceMemory Device::allocate(uint64_t size_bytes) {
+  try {
+    return DeviceMemory(size_bytes);
+  } catch (const Failure &) {
+    std::vector<std::unique_ptr<Workspace>> idle;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      idle.swap(idle_);
+    }
+    if (idle.empty()) throw;
+  }
+  return DeviceMemory(size_bytes);
+}
+
 std::shared_ptr<Workspace> Device::take_workspace(uint64_t size_bytes) {
   std::unique_ptr<Workspace> workspace;
   {
@@ -176,7 +184,10 @@ std::shared_ptr<Workspace> Device::take_workspace(uint64_t size_bytes) {
     }
   }
   if (!workspace) workspace = std::make_unique<Workspace>(index);
-  workspace->reserve(size_bytes);
+  if (workspace->memory.size_bytes() < size_bytes) {
+    workspace->memory = DeviceMemory();
+    workspace->memory = allocate(size_bytes);
+  }
   // A call that failed may have left work in the stream, so it is drained before another call gets it.
   return std::shared_ptr<Workspace>(workspace.release(), [device = shared_from_this()](Workspace *returned) {
     std::unique_ptr<Workspace> owned(returned);

@@ -28,7 +28,7 @@ void check_cuda(int error, const char *what);
 // Throws the refusal as a Failure unless `status` is OK.
 void check_status(SamebitsStatus status, const SamebitsRefusal &refusal);
 
-// A block of device memory. Empty after a move.
+// A block of memory of the current device. Empty after a move.
 class DeviceMemory {
  public:
   DeviceMemory() = default;
@@ -51,7 +51,6 @@ struct Workspace {
   ~Workspace();
   Workspace(const Workspace &) = delete;
   Workspace &operator=(const Workspace &) = delete;
-  void reserve(uint64_t size_bytes);
   void synchronize(const char *what) { check_cuda(cudaStreamSynchronize(stream), what); }
   cudaStream_t stream = nullptr;
   DeviceMemory memory;
@@ -68,6 +67,9 @@ class Device : public std::enable_shared_from_this<Device> {
 
   // Makes this the calling thread's device. Every call begins with it.
   void make_current() const { check_cuda(cudaSetDevice(index), "cudaSetDevice"); }
+
+  // Device memory; gives idle workspaces back to the driver when it does not suffice.
+  DeviceMemory allocate(uint64_t size_bytes);
 
   // A workspace of at least `size_bytes`, for one call; returns to the pool with the pointer, from the same thread or another.
   std::shared_ptr<Workspace> take_workspace(uint64_t size_bytes);
@@ -132,6 +134,6 @@ void linear(const Weight &weight, const std::vector<uint16_t> &x, int32_t m, boo
 uint64_t output_size_bytes(int64_t m, const SamebitsShape &shape, bool output_bf16);
 
 // Largest rate, in GB/s, of `replays` passes over size_bytes of memory.
-double read_bandwidth_gbps(const Device &device, uint64_t size_bytes, int replays);
+double read_bandwidth_gbps(Device &device, uint64_t size_bytes, int replays);
 
 }  // namespace samebits

@@ -56,8 +56,8 @@ Weight::Weight(std::shared_ptr<Device> on, const SamebitsShape &shape, SamebitsL
     : device(std::move(on)), view_(unfilled(shape, layout)) {
   device->make_current();
   const uint64_t n = static_cast<uint64_t>(shape.n);
-  qdata_ = DeviceMemory(n * static_cast<uint64_t>(shape.k / 2));
-  scale_zero_ = DeviceMemory(n * static_cast<uint64_t>(shape.n_groups) * sizeof(uint32_t));
+  qdata_ = device->allocate(n * static_cast<uint64_t>(shape.k / 2));
+  scale_zero_ = device->allocate(n * static_cast<uint64_t>(shape.n_groups) * sizeof(uint32_t));
   view_.qdata = qdata_.data();
   view_.scale_zero = reinterpret_cast<const uint32_t *>(scale_zero_.data());
 }
@@ -113,7 +113,7 @@ const SamebitsDeviceWeight &Weight::view() const {
 
 Buffer::Buffer(std::shared_ptr<Device> on, uint64_t size) : device(std::move(on)), size_bytes(size) {
   device->make_current();
-  memory = DeviceMemory(std::max<uint64_t>(size, 1));
+  memory = device->allocate(std::max<uint64_t>(size, 1));
   const auto workspace = device->take_workspace(0);
   check_cuda(cudaMemsetAsync(memory.data(), 0, memory.size_bytes(), workspace->stream), "clearing a buffer");
   workspace->synchronize("clearing a buffer");

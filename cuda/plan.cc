@@ -59,7 +59,7 @@ Plan::Plan(std::shared_ptr<Device> on, std::vector<PlanStep> steps) : device(std
   for (const PlanStep &step : steps_) {
     scratch_bytes = std::max(scratch_bytes, Scratch(step.m, step.weight->view().shape).size_bytes);
   }
-  workspace_->reserve(scratch_bytes);
+  workspace_->memory = device->allocate(scratch_bytes);
 
   const cudaStream_t stream = workspace_->stream;
   cudaGraph_t graph = nullptr;
@@ -150,10 +150,10 @@ std::vector<double> Plan::time(int replays) {
   return elapsed_us;
 }
 
-double read_bandwidth_gbps(const Device &device, uint64_t size_bytes, int replays) {
+double read_bandwidth_gbps(Device &device, uint64_t size_bytes, int replays) {
   device.make_current();
   const uint64_t whole = size_bytes / 16 * 16;
-  const DeviceMemory data(whole), sink(sizeof(uint32_t));
+  const DeviceMemory data = device.allocate(whole), sink = device.allocate(sizeof(uint32_t));
   Workspace workspace(device.index);
   check_cuda(cudaMemsetAsync(data.data(), 0, whole, workspace.stream), "clearing memory");
   const SamebitsLaunch launch = device.launch_in(workspace.stream, false);

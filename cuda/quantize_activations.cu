@@ -7,7 +7,7 @@
 // Threads:  grid (slices of a row, M). Every block of threads finds the maximum of its whole row by itself, so that no two
 //           blocks have to agree on E_x, then quantizes one slice: 8 consecutive k a thread, 4 neighbouring lanes a block.
 // Traffic:  reads M * K * 2 bytes, once more per slice (from L2); writes M * (K + 8 * K / RUN_SIZE + 4).
-// Numerics: integers, except the one product of d_b. A NaN row writes NAN_ROW; its codes and run_terms are not used.
+// Numerics: integers, except the one product of d_b. A NaN row writes NAN_ROW and zeros.
 // Limits:   K a multiple of 32; x 16-byte aligned; M at most 65535 (grid y).
 
 #include "launch.cuh"
@@ -66,7 +66,6 @@ __global__ void __launch_bounds__(THREADS)
   for (int v = threadIdx.x; v < vectors; v += THREADS) row_max = larger(row_max, max_magnitude(x[v]));
   const int exponent = row_exponent_of(block_max_of(row_max));
   if (blockIdx.x == 0 && threadIdx.x == 0) row_exponent[row] = exponent;
-  if (exponent == NAN_ROW) return;
 
   // Lanes past the end of the row take part in the shuffles with zeros; K / 8 is a multiple of 4, so they fill whole blocks.
   const int v = blockIdx.x * THREADS + threadIdx.x;
@@ -78,7 +77,7 @@ __global__ void __launch_bounds__(THREADS)
 
   uint2 packed = make_uint2(0, 0);
   float block_scale = 0;
-  if (block_counts(block_max, exponent)) {
+  if (exponent != NAN_ROW && block_counts(block_max, exponent)) {
     block_scale = block_scale_of(block_max, exponent);
     const uint32_t reciprocal = block_reciprocal(block_max);
     const uint32_t words[4] = {values.x, values.y, values.z, values.w};

@@ -133,7 +133,7 @@ export class CudaBackend implements Backend {
 
   async createBuffer(sizeBytes: number): Promise<DeviceBuffer> {
     const { native, info } = this.#session;
-    const handle = await this.#session.call(() => native.createBuffer(info.handle, sizeBytes));
+    const handle = await this.#session.inOrder(() => native.createBuffer(info.handle, sizeBytes));
     return new CudaBuffer(this.#session, handle, sizeBytes);
   }
 
@@ -149,7 +149,7 @@ export class CudaBackend implements Backend {
       operands.push(x, weight, y);
       return { m: step.m, x: x.handle, weight: weight.handle, y: y.handle, outputBf16: step.outputType === 'bf16' };
     });
-    const handle = await this.#session.call(() => native.createPlan(info.handle, nativeSteps));
+    const handle = await this.#session.inOrder(() => native.createPlan(info.handle, nativeSteps));
     return new CudaPlan(this.#session, handle, operands);
   }
 

@@ -26,7 +26,10 @@ export class CudaSession {
     return await translated(work);
   }
 
-  /** The same, after every call that was submitted so before: a read sees the writes and plans that came before it. */
+  /**
+   * The same, after every call that was submitted so before, and every release: a read sees the writes and plans that
+   * came before it, and new memory may take the place of what was disposed.
+   */
   async inOrder<T>(work: () => Promise<T>): Promise<T> {
     this.requireLive();
     const result = this.#order.then(() => translated(work));

@@ -36,7 +36,8 @@ export async function uploadWeight(
   const qdata = parts.qdata.data;
   const scale = parts.scale.data;
   const zeroPoint = parts.zeroPoint.data;
-  const begun = await session.call(() => native.beginUpload(info.handle, descriptionOf(parts), layout === 'native'));
+  const description = descriptionOf(parts);
+  const begun = await session.inOrder(() => native.beginUpload(info.handle, description, layout === 'native'));
   const { handle, n, k, groupSize, nGroups, sizeBytes } = begun;
   const weight = new CudaWeight(session, handle, layout, n, k, groupSize, nGroups, sizeBytes);
   try {

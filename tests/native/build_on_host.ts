@@ -1,0 +1,55 @@
+// Builds native code of cuda/ for the host with g++, for tests on machines without a GPU.
+
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+const root = join(import.meta.dirname, '../..');
+const output = join(root, 'build/on_host');
+
+export type HostBuild = { readonly path: string } | { readonly missing: string };
+
+/** The addon with its kernels, against tests/native/cuda_runtime.h instead of CUDA: every call runs on this machine. */
+export function buildAddonOnHost(): Promise<HostBuild> {
+  const packages = ['node-addon-api', 'node-api-headers/include'].map((path) => join(root, 'node_modules', path));
+  const sources = readdirSync(join(root, 'cuda')).filter((name) => /\.(cc|cu)$/.test(name));
+  return compile('samebits_cuda.node', [
+    ...['-shared', '-fPIC', '-DNAPI_VERSION=8', '-DNAPI_CPP_EXCEPTIONS', '-DSAMEBITS_SOURCES_SHA256="on the host"'],
+    ...packages.flatMap((path) => ['-isystem', path]),
+    ...['-x', 'c++', ...sources.map((name) => join(root, 'cuda', name))],
+  ]);
+}
+
+/** One program of this folder. */
+export function buildProgramOnHost(name: string): Promise<HostBuild> {
+  return compile(name.replace(/\.cc$/, ''), [join(import.meta.dirname, name)]);
+}
+
+/** Compiles with the checks of -fsanitize=undefined, into build/, unless the same sources were compiled before. */
+async function compile(name: string, args: readonly string[]): Promise<HostBuild> {
+  const flags = [
+    ...['-std=c++17', '-O1', '-Wall', '-Wextra', '-fsanitize=undefined', '-fno-sanitize-recover=all'],
+    '-U_FORTIFY_SOURCE', // its longjmp takes a switch of fibers for an overflow
+  ];
+  const includes = ['tests/native', 'cuda'].flatMap((path) => ['-I', join(root, path)]);
+  const hash = createHash('sha256').update(JSON.stringify([args, flags]));
+  for (const folder of [import.meta.dirname, join(root, 'cuda')]) {
+    for (const file of readdirSync(folder).sort()) hash.update(file).update(readFileSync(join(folder, file)));
+  }
+  const folder = join(output, hash.digest('hex').slice(0, 16));
+  const path = join(folder, name);
+  if (existsSync(path)) return { path };
+  mkdirSync(folder, { recursive: true });
+  const temporary = `${path}.${process.pid}`;
+  try {
+    await promisify(execFile)('g++', [...flags, ...includes, ...args, '-o', temporary]);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT')
+      return { missing: 'g++ is not installed' };
+    throw error;
+  }
+  renameSync(temporary, path);
+  return { path };
+}
