@@ -14,7 +14,7 @@ export interface DawnDevice {
   readonly device: GPUDevice;
   readonly info: DeviceInfo;
   /** The instance and the adapter: when they are collected before the device, the process crashes or hangs. */
-  readonly keepAlive: object;
+  readonly keepAlive: { readonly gpu: GPU; readonly adapter: GPUAdapter };
 }
 
 /** Exact times; Dawn would round them to protect web pages from each other. */

@@ -53,7 +53,7 @@ export interface WebGPUBackendOptions {
   readonly passedOver?: readonly PassedOver[];
   /** Kept alive as long as the backend: an instance and adapter that must not be collected before their device. */
   readonly keepAlive?: object;
-  /** Cuts weights into slices of at most this; by default, what the device can bind. */
+  /** Weights are cut into slices, and the rows of a linear into chunks, of at most this; default: the device's limit. */
   readonly maxBindingBytes?: number;
 }
 
@@ -69,7 +69,7 @@ export interface EncodeOperands {
   readonly outputType?: OutputType;
 }
 
-/** Activations and outputs of one pass through a linear; more rows take several. */
+/** Activations, or outputs, that one submission of a linear takes; more rows take several. */
 const MAX_CHUNK_BYTES = 64 * 2 ** 20;
 const ROWS_PER_PASS = 4;
 
@@ -190,7 +190,7 @@ export class WebGPUBackend implements Backend {
     });
   }
 
-  createBuffer(sizeBytes: number): Promise<DeviceBuffer> {
+  createBuffer(sizeBytes: number): Promise<WebGPUBuffer> {
     return this.#lifetime.track(async () => {
       this.#checkBufferSize(sizeBytes);
       const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
@@ -316,8 +316,7 @@ export class WebGPUBackend implements Backend {
 
   #rowsPerChunk({ n, k }: WebGPUWeight): number {
     const rowBytes = Math.max(k * 2, n * 4);
-    const { maxStorageBufferBindingSize } = this.#guard.device.limits;
-    const rows = Math.max(1, Math.floor(Math.min(MAX_CHUNK_BYTES, maxStorageBufferBindingSize) / rowBytes));
+    const rows = Math.max(1, Math.floor(Math.min(MAX_CHUNK_BYTES, this.#maxBindingBytes) / rowBytes));
     return rows < ROWS_PER_PASS ? rows : rows - (rows % ROWS_PER_PASS);
   }
 

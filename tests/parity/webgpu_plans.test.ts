@@ -1,0 +1,128 @@
+// Plans on WebGPU: what is quantized once, what must be quantized again, repeated runs, device time.
+
+import { describe, expect, test } from 'vitest';
+import { CpuBackend, int4PlainMM, type PlanStep } from '../../core/index.js';
+import { WebGPUBackend } from '../../shaders/index.js';
+import { WebGPUPlan } from '../../shaders/plan.js';
+import {
+  bf16From,
+  bytesOf,
+  drawSmall,
+  expectBits,
+  f32From,
+  refusal,
+  type SmallCase,
+  useDawn,
+} from './webgpu_device.js';
+
+const dawn = useDawn();
+
+/** A linear with its weight on the device, and buffers for it. */
+async function place(backend: WebGPUBackend, of: SmallCase) {
+  const drawn = drawSmall(of);
+  const weight = await backend.upload(drawn.weight);
+  const x = await backend.createBuffer(drawn.x.byteLength);
+  await x.write(bytesOf(drawn.x));
+  const y = await backend.createBuffer(drawn.m * drawn.n * 4);
+  const step: PlanStep = { m: drawn.m, x, weight, y, outputType: 'f32' };
+  return { ...drawn, tensor: drawn.weight, step };
+}
+
+async function planOf(backend: WebGPUBackend, steps: readonly PlanStep[]): Promise<WebGPUPlan> {
+  const plan = await backend.plan(steps);
+  if (!(plan instanceof WebGPUPlan)) throw new Error('not a WebGPUPlan');
+  return plan;
+}
+
+describe('activations', () => {
+  test('are quantized once for consecutive steps with the same x', async (context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device);
+    const a = await place(backend, { n: 12 });
+    const b = await place(backend, { n: 20, weights: 'plain' });
+    const shared = { ...b.step, x: a.step.x };
+    const plan = await planOf(backend, [a.step, shared, b.step]);
+    expect(plan.dispatches).toHaveLength(2 + 3);
+    await plan.run();
+    expectBits(int4PlainMM(a.x, a.tensor), f32From(await a.step.y.read()), a.n);
+    // b.step writes the same y last, from its own x.
+    expectBits(int4PlainMM(b.x, b.tensor), f32From(await b.step.y.read()), b.n);
+    const first = await planOf(backend, [a.step, shared]);
+    expect(first.dispatches).toHaveLength(1 + 2);
+    await first.run();
+    expectBits(int4PlainMM(a.x, b.tensor), f32From(await b.step.y.read()), b.n);
+    await backend.dispose();
+  });
+
+  test('are quantized again for runs of another size', async (context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device);
+    const a = await place(backend, { n: 12, groupSize: 16 });
+    const b = await place(backend, { n: 20, groupSize: 32 });
+    const plan = await planOf(backend, [a.step, { ...b.step, x: a.step.x }]);
+    expect(plan.dispatches).toHaveLength(2 + 2);
+    await plan.run();
+    expectBits(int4PlainMM(a.x, a.tensor), f32From(await a.step.y.read()), a.n);
+    expectBits(int4PlainMM(a.x, b.tensor), f32From(await b.step.y.read()), b.n);
+    await backend.dispose();
+  });
+
+  test('are quantized again when a step has written them', async (context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device);
+    const square = await place(backend, { n: 64, k: 64, m: 2 });
+    const next = await place(backend, { n: 10, k: 64, m: 2 });
+    const inPlace: PlanStep = { ...square.step, y: square.step.x, outputType: 'bf16' };
+    const plan = await planOf(backend, [inPlace, { ...next.step, x: square.step.x }]);
+    expect(plan.dispatches).toHaveLength(2 + 2);
+    await plan.run();
+    const hidden = int4PlainMM(square.x, square.tensor, 'bf16');
+    expectBits(hidden, bf16From(await square.step.x.read()), 64);
+    expectBits(int4PlainMM(hidden, next.tensor), f32From(await next.step.y.read()), 10);
+    await backend.dispose();
+  });
+});
+
+test('a plan runs again on new activations, beside other calls', async (context) => {
+  const backend = await WebGPUBackend.create(dawn(context).device);
+  const a = await place(backend, { m: 5 });
+  const plan = await backend.plan([a.step]);
+  for (const activations of ['plain', 'nan-row', 'spread'] as const) {
+    const { x } = drawSmall({ m: 5, activations });
+    await a.step.x.write(bytesOf(x));
+    const [beside] = await Promise.all([backend.linear(a.x, a.step.weight), plan.run(), plan.run()]);
+    expectBits(int4PlainMM(x, a.tensor), f32From(await a.step.y.read()), a.n);
+    expectBits(int4PlainMM(a.x, a.tensor), beside, a.n);
+  }
+  await backend.dispose();
+});
+
+test('a plan without steps runs', async (context) => {
+  const backend = await WebGPUBackend.create(dawn(context).device);
+  await (await backend.plan([])).run();
+  await backend.dispose();
+});
+
+describe('device time', () => {
+  test.for([true, false])('of each replay, with timestamps: %s', async (timestamps, context) => {
+    const { gpu } = dawn(context).keepAlive;
+    const adapter = (await gpu.requestAdapter())!;
+    if (timestamps && !adapter.features.has('timestamp-query')) context.skip('this adapter has no timestamps');
+    const device = await adapter.requestDevice({ requiredFeatures: timestamps ? ['timestamp-query'] : [] });
+    const backend = await WebGPUBackend.create(device, { ownsDevice: true });
+    expect(backend.device.details['timing']).toMatch(timestamps ? /timestamp/ : /wall clock/);
+    const a = await place(backend, { m: 2 });
+    const plan = await backend.plan([a.step]);
+    const elapsedUs = await backend.benchmark.timePlan(plan, 5);
+    expect(elapsedUs).toHaveLength(5);
+    expect(elapsedUs.every((us) => us > 0 && us < 60e6)).toBe(true);
+    expectBits(int4PlainMM(a.x, a.tensor), f32From(await a.step.y.read()), a.n);
+    const rate = await backend.benchmark.readBandwidthGBps(3 * 2 ** 20 + 16, 2);
+    expect(rate > 0 && rate < 1e6).toBe(true);
+    await backend.dispose();
+  });
+
+  test('is refused for the plan of another backend', async (context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device);
+    const foreign = await new CpuBackend().plan([]);
+    await expect(backend.benchmark.timePlan(foreign, 1)).rejects.toThrow(refusal('BACKEND_MISMATCH'));
+    await backend.dispose();
+  });
+});
