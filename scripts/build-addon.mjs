@@ -8,6 +8,9 @@ import { pathToFileURL } from 'node:url';
 import { kernelSourcesSha256 } from './kernel-sources.mjs';
 import { root, run } from './processes.mjs';
 
+/** The first CUDA whose graphs keep the overlap of kernels (programmatic dependent launch). */
+const OLDEST_CUDA = 12.3;
+
 /** Turing to Blackwell; PTX of the newest carries the kernels to GPUs that do not exist yet. */
 const ARCHITECTURES = ['75', '80', '86', '89', '90', '100', '120'];
 
@@ -66,7 +69,10 @@ async function planBuild() {
   }
   const version = await run(nvcc, ['--version'], { output: 'capture' });
   const listed = await run(nvcc, ['--list-gpu-code'], { output: 'capture' });
-  if (version.code !== 0 || listed.code !== 0) return { missing: `${nvcc} does not run, or is older than CUDA 11.2` };
+  const release = Number(/release (\d+\.\d+)/.exec(version.output)?.[1] ?? 0);
+  if (version.code !== 0 || listed.code !== 0 || release < OLDEST_CUDA) {
+    return { missing: `${nvcc} does not run, or is older than CUDA ${OLDEST_CUDA}` };
+  }
   const asked = process.env['SAMEBITS_CUDA_ARCHS']?.split(',') ?? ARCHITECTURES;
   const architectures = asked.filter((architecture) => listed.output.split(/\s+/).includes(`sm_${architecture}`));
   if (architectures.length === 0) return { missing: `${nvcc} compiles for none of sm_${asked.join(', sm_')}` };

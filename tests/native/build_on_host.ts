@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { oneAtATime } from '../../scripts/up-to-date.mjs';
 
 const root = join(import.meta.dirname, '../..');
 const output = join(root, 'build/on_host');
@@ -16,7 +17,14 @@ export function buildAddonOnHost(): Promise<HostBuild> {
   const packages = ['node-addon-api', 'node-api-headers/include'].map((path) => join(root, 'node_modules', path));
   const sources = readdirSync(join(root, 'cuda')).filter((name) => /\.(cc|cu)$/.test(name));
   return compile('samebits_cuda.node', [
-    ...['-shared', '-fPIC', '-DNAPI_VERSION=8', '-DNAPI_CPP_EXCEPTIONS', '-DSAMEBITS_SOURCES_SHA256="on the host"'],
+    ...[
+      '-shared',
+      '-fPIC',
+      '-DNAPI_VERSION=8',
+      '-DNAPI_CPP_EXCEPTIONS',
+      '-DNODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS',
+      '-DSAMEBITS_SOURCES_SHA256="on the host"',
+    ],
     ...packages.flatMap((path) => ['-isystem', path]),
     ...['-x', 'c++', ...sources.map((name) => join(root, 'cuda', name))],
   ]);
@@ -36,20 +44,29 @@ async function compile(name: string, args: readonly string[]): Promise<HostBuild
   const includes = ['tests/native', 'cuda'].flatMap((path) => ['-I', join(root, path)]);
   const hash = createHash('sha256').update(JSON.stringify([args, flags]));
   for (const folder of [import.meta.dirname, join(root, 'cuda')]) {
-    for (const file of readdirSync(folder).sort()) hash.update(file).update(readFileSync(join(folder, file)));
+    for (const file of readdirSync(folder).sort()) {
+      if (/\.(cc|cu|cuh|h|hpp)$/.test(file)) hash.update(file).update(readFileSync(join(folder, file)));
+    }
   }
   const folder = join(output, hash.digest('hex').slice(0, 16));
   const path = join(folder, name);
   if (existsSync(path)) return { path };
-  mkdirSync(folder, { recursive: true });
-  const temporary = `${path}.${process.pid}`;
-  try {
-    await promisify(execFile)('g++', [...flags, ...includes, ...args, '-o', temporary]);
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT')
-      return { missing: 'g++ is not installed' };
-    throw error;
-  }
-  renameSync(temporary, path);
-  return { path };
+  // Test files run at the same time and want the same build.
+  return oneAtATime(
+    () => {},
+    async () => {
+      if (existsSync(path)) return { path };
+      mkdirSync(folder, { recursive: true });
+      const temporary = `${path}.${process.pid}`;
+      try {
+        await promisify(execFile)('g++', [...flags, ...includes, ...args, '-o', temporary]);
+      } catch (error) {
+        const isAbsent = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+        if (isAbsent) return { missing: 'g++ is not installed' };
+        throw error;
+      }
+      renameSync(temporary, path);
+      return { path };
+    },
+  );
 }

@@ -206,6 +206,28 @@ export function cudaSuite(open: OpenCuda, cases: readonly ParityCase[] = [...CAS
       expectBits(int4PlainMM(int4PlainMM(x, tensor, 'bf16'), tensor), f32From(await y.read()), 128);
     });
 
+    test('many steps that share scratch, replayed on changing inputs', async (context) => {
+      // On a device that starts a kernel while the one before drains, this is where stale activations would show.
+      const backend = await open(context);
+      const of = plainCase(2048, 512, 32, 1);
+      const { tensor, weight } = await upload(backend, of);
+      const inputs = Array.from({ length: 5 }, (_, i) => drawActivations({ ...of, name: `input ${i}` }));
+      const expected = inputs.map((x) => int4PlainMM(x, tensor));
+      const xs = await Promise.all(inputs.map((x) => bufferOf(backend, x)));
+      const ys = await Promise.all(inputs.map(() => backend.createBuffer(2048 * 4)));
+      const plan = await backend.plan(
+        inputs.map((_, i) => ({ m: 1, x: xs[i]!, weight, y: ys[i]!, outputType: 'f32' as const })),
+      );
+      for (let turn = 0; turn < inputs.length; turn++) {
+        await Promise.all(xs.map((x, i) => x.write(new Uint8Array(inputs[(i + turn) % inputs.length]!.buffer))));
+        await plan.run();
+        for (const [i, y] of ys.entries()) {
+          expectBits(expected[(i + turn) % inputs.length]!, f32From(await y.read()), 2048);
+        }
+      }
+      for (const owned of [plan, weight, ...xs, ...ys]) owned.dispose();
+    });
+
     test('sizes, owners and ends are checked', async (context) => {
       const backend = await open(context);
       const { weight } = await upload(backend, plainCase(32, 64, 32, 1));

@@ -1,7 +1,11 @@
 // Who frees device memory, and when; and what CUDA's errors become. On the host, where every byte can be counted.
 
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { CoalescedInt4Tensor, drawActivations, drawWeight, int4PlainMM } from '../../core/index.js';
+import { skipWithout } from '../backend_report.js';
+import { buildAddonOnHost } from '../native/build_on_host.js';
 import { HOST_MEMORY_BYTES, openOnHost } from '../native/open_on_host.js';
 
 const of = { name: 'memory', n: 1024, k: 1024, groupSize: 16, m: 1, weights: 'plain', activations: 'plain' } as const;
@@ -67,5 +71,20 @@ describe('errors of CUDA', () => {
     delete process.env['CUDA_ON_HOST_ERROR'];
     expect(await buffer.read()).toEqual(new Uint8Array(16));
     await backend.dispose();
+  });
+});
+
+describe('a process with calls in flight and nothing disposed', () => {
+  const script = join(import.meta.dirname, '../native/leave_in_flight.mjs');
+
+  test.for([
+    ['end', 0],
+    ['exit', 7],
+    ['terminate', 3],
+  ] as const)('leaves cleanly: %s', async ([way, expected], context) => {
+    const build = await buildAddonOnHost();
+    if ('missing' in build) skipWithout(context, 'cuda (its sources on the host)', build.missing);
+    const { status, signal, stderr } = spawnSync(process.execPath, [script, build.path, way], { encoding: 'utf8' });
+    expect({ status, signal, stderr }).toEqual({ status: expected, signal: null, stderr: '' });
   });
 });
