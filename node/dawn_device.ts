@@ -1,5 +1,6 @@
 // WebGPU in Node: a device from Dawn, the `webgpu` package, on a GPU or on SwiftShader.
 
+import { isMainThread } from 'node:worker_threads';
 import { type DeviceInfo, type PassedOver, unavailableError } from '../core/backend.js';
 import { describeAdapter, deviceDescriptor, WebGPUBackend } from '../shaders/index.js';
 import { findSoftwareDriver, provideLoader, withDriver } from './software_vulkan.js';
@@ -21,6 +22,9 @@ export interface DawnDevice {
 const INSTANCE_FLAGS = ['disable-dawn-features=timestamp_quantization'];
 const INSTALL_DRIVER =
   "Install a GPU's Vulkan driver, or a Chromium, whose SwiftShader driver samebits uses (Debian: 'apt-get install chromium').";
+
+/** Drivers are named to the Vulkan loader in the environment, of which a worker thread has but a copy. */
+const SHARE_ENVIRONMENT = "Start this worker thread with 'env: SHARE_ENV', or open the device in the main thread.";
 
 /**
  * A WebGPU backend on a device of its own, which dies with it.
@@ -45,15 +49,17 @@ export async function openDawnDevice({ adapter: wanted = 'auto' }: DawnDeviceOpt
     throw unavailableError('webgpu', 'no Vulkan loader (libvulkan.so.1) on this machine', INSTALL_DRIVER);
   }
   // Loaders older than 1.3.207 know only one of the two ways to name a driver.
-  for (const role of wanted === 'software' ? (['instead'] as const) : (['besides', 'instead'] as const)) {
-    const found = await requestAdapter(create, driver, role);
+  const roles = driver === null ? (['besides'] as const) : (['besides', 'instead'] as const);
+  for (const role of roles) {
+    const found = await requestAdapter(create, wanted, driver, role);
     if (found === null) continue;
     const info = describeAdapter(found.adapter.info);
     if (wanted !== 'auto' && info.isSoftware !== (wanted === 'software')) continue;
     return { device: await requestDevice(found.adapter), info, keepAlive: found };
   }
   const what = wanted === 'auto' ? 'no WebGPU adapter' : `no ${wanted} WebGPU adapter`;
-  throw unavailableError('webgpu', `${what} on this machine`, INSTALL_DRIVER);
+  const isBlind = driver !== null && !isMainThread;
+  throw unavailableError('webgpu', `${what} on this machine`, isBlind ? SHARE_ENVIRONMENT : INSTALL_DRIVER);
 }
 
 async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
@@ -81,13 +87,15 @@ async function importDawn(): Promise<{ create: CreateInstance }> {
 
 async function requestAdapter(
   create: CreateInstance,
+  wanted: 'auto' | 'hardware' | 'software',
   driver: string | null,
   role: 'besides' | 'instead',
 ): Promise<{ gpu: GPU; adapter: GPUAdapter } | null> {
   // Dawn reads the environment when the adapter is asked for, not when it comes.
   const { gpu, pending } = withDriver(driver, role, () => {
     const gpu = create(INSTANCE_FLAGS);
-    return { gpu, pending: gpu.requestAdapter({ powerPreference: 'high-performance' }) };
+    const forceFallbackAdapter = wanted === 'software';
+    return { gpu, pending: gpu.requestAdapter({ powerPreference: 'high-performance', forceFallbackAdapter }) };
   });
   const adapter = await pending;
   return adapter === null ? null : { gpu, adapter };

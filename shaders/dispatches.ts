@@ -7,13 +7,13 @@ import type { Pipelines } from './pipelines.js';
 import type { Workspace, Workspaces } from './workspace.js';
 
 /** Rows of x that one pass over the weights serves. */
-const MAX_ROWS = 4;
+export const MAX_ROWS = 4;
 /** Of quantize_activations.wgsl. */
-const BLOCKS_PER_WORKGROUP = 64;
+export const BLOCKS_PER_WORKGROUP = 64;
 /** Of int4_plain_mm.wgsl. */
-const WEIGHT_ROWS_PER_WORKGROUP = 8;
+export const WEIGHT_ROWS_PER_WORKGROUP = 8;
 /** What every device takes in one dimension. */
-const MAX_WORKGROUPS = 65_535;
+export const MAX_WORKGROUPS = 65_535;
 
 export interface Dispatch {
   readonly pipeline: GPUComputePipeline;

@@ -11,8 +11,9 @@
 //           neighbouring 16 bytes. ROWS rows of x share each block of weights. Workgroups of x and y count rows of
 //           weights, z counts passes of ROWS.
 // Traffic:  reads N K / 2 + 4 N nGroups bytes for every ROWS rows of x, and the activations from cache; writes y once.
-// Numerics: NUMERICS.md sections 3 and 4. Products that something consumes pass a fence, so that no adapter may fuse or
-//           reassociate them; scaling by powers of two is exact and needs none. Nothing here assumes subgroups.
+// Numerics: NUMERICS.md sections 3 and 4. What is computed in f32 passes a fence before anything consumes it, so that no
+//           adapter may fuse or reassociate it; only the two exact scalings of c by powers of two need none. Sums are
+//           of integers, and the last rounding is in u32. Nothing here assumes a subgroup size.
 // Limits:   K at most 65504, or hi could overflow. Workgroup memory: 256 bytes * ROWS.
 
 const BLOCK_SIZE = 32u;
@@ -175,7 +176,7 @@ fn int4_plain_mm(
 
       let g = (b * BLOCK_SIZE) >> p.group_shift;
       let word = scale_zero[select(n * n_groups + g, g * p.n + n, NATIVE_SCALES)];
-      let s = flushed(word << 16u) * weight_power;
+      let s = fence(flushed(word << 16u) * weight_power);
       let z = flushed(word & 0xffff0000u);
 
       if RUN_SIZE == BLOCK_SIZE {
@@ -187,7 +188,7 @@ fn int4_plain_mm(
       } else {
         // groupSize 16: the block's second half is a group of its own.
         let second = scale_zero[select(n * n_groups + g + 1u, (g + 1u) * p.n + n, NATIVE_SCALES)];
-        let s2 = flushed(second << 16u) * weight_power;
+        let s2 = fence(flushed(second << 16u) * weight_power);
         let z2 = flushed(second & 0xffff0000u);
         for (var m = 0u; m < ROWS; m++) {
           let run = 2u * ((m_base + m) * p.blocks + b);

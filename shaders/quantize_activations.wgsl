@@ -27,7 +27,7 @@ const INFINITE = 0x7f80u;
 const MIN_RELATIVE_EXPONENT = -100;
 
 /// RN32(1 / 127). Divisions of f32 may be off by a few units in the last place, so there are none.
-const INV_127 = bitcast<f32>(0x3c010204u);
+const INV_127 = 0.007874015718698502;
 
 /// Activations of a run: 32, or 16 when groupSize is 16.
 override RUN_SIZE: u32 = 32u;

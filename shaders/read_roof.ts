@@ -7,7 +7,7 @@ import type { Pipelines } from './pipelines.js';
 import { timePasses } from './timing.js';
 
 /** Of read_bandwidth.wgsl: 256 lanes, 16 loads of 16 bytes each. */
-const BYTES_PER_WORKGROUP = 256 * 16 * 16;
+export const BYTES_PER_WORKGROUP = 256 * 16 * 16;
 const VECTOR_BYTES = 16;
 /** Buffers start as zeros, so no exclusive or of them is this. */
 const NEVER = 0xffffffff;

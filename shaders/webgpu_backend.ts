@@ -24,23 +24,19 @@ import { type Activations, bf16Activations } from '../core/linear.js';
 import type { OutputType } from '../core/reference.js';
 import { weightExponent } from '../core/validate.js';
 import { describeDevice } from './adapter.js';
-import { BufferPool } from './buffer_pool.js';
-import { readBack, WebGPUBuffer, wordAligned } from './device_buffer.js';
+import { checkBufferSize, checkedOutputType, wholeRange } from './argument_checks.js';
+import { WebGPUBuffer, wordAligned } from './device_buffer.js';
 import { DeviceGuard } from './device_guard.js';
-import { uploadSlices, WebGPUWeight, type WeightData } from './device_weight.js';
-import {
-  type LinearOperands,
-  linearKernels,
-  matmulDispatches,
-  quantizeDispatch,
-  recordDispatches,
-} from './dispatches.js';
+import { WebGPUWeight } from './device_weight.js';
+import { type LinearOperands, linearKernels } from './dispatches.js';
 import { BufferUsage } from './gpu_flags.js';
 import { Lifetime } from './lifetime.js';
+import { LinearRunner } from './linear_runner.js';
 import { type DotVariant, Pipelines } from './pipelines.js';
 import { planDispatches, WebGPUPlan } from './plan.js';
 import { measureReadBandwidth } from './read_roof.js';
 import { timePasses, timingMethod } from './timing.js';
+import { uploadSlices, type WeightData } from './weight_upload.js';
 import { Workspaces } from './workspace.js';
 
 export interface WebGPUBackendOptions {
@@ -69,10 +65,6 @@ export interface EncodeOperands {
   readonly outputType?: OutputType;
 }
 
-/** Activations, or outputs, that one submission of a linear takes; more rows take several. */
-const MAX_CHUNK_BYTES = 64 * 2 ** 20;
-const ROWS_PER_PASS = 4;
-
 /** The webgpu backend. A device given by the caller stays the caller's, unless `ownsDevice`. */
 export class WebGPUBackend implements Backend {
   readonly name = 'webgpu';
@@ -85,7 +77,7 @@ export class WebGPUBackend implements Backend {
   readonly #ownsDevice: boolean;
   readonly #maxBindingBytes: number;
   readonly #lifetime = new Lifetime();
-  readonly #pool: BufferPool;
+  readonly #linears: LinearRunner;
   readonly #workspaces: Workspaces;
   readonly #handles = new Set<{ dispose(): void }>();
   readonly #keepAlive: object[];
@@ -95,7 +87,6 @@ export class WebGPUBackend implements Backend {
     this.#pipelines = pipelines;
     this.#ownsDevice = options.ownsDevice ?? false;
     this.#keepAlive = options.keepAlive ? [options.keepAlive] : [];
-    this.#pool = new BufferPool(guard);
     this.#workspaces = new Workspaces(guard);
     this.passedOver = options.passedOver ?? [];
     const { maxStorageBufferBindingSize, maxBufferSize } = guard.device.limits;
@@ -104,6 +95,7 @@ export class WebGPUBackend implements Backend {
       maxStorageBufferBindingSize,
       maxBufferSize,
     );
+    this.#linears = new LinearRunner(guard, pipelines, this.#workspaces, this.#maxBindingBytes);
     const info = options.info ?? describeDevice(guard.device);
     this.device = {
       ...info,
@@ -126,8 +118,13 @@ export class WebGPUBackend implements Backend {
    */
   static async create(device: GPUDevice, options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
     const guard = new DeviceGuard(device);
-    const pipelines = await Pipelines.create(guard, options.dot ?? 'auto');
-    return new WebGPUBackend(guard, pipelines, options);
+    try {
+      const pipelines = await Pipelines.create(guard, options.dot ?? 'auto');
+      return new WebGPUBackend(guard, pipelines, options);
+    } catch (error) {
+      if (options.ownsDevice) device.destroy();
+      throw error;
+    }
   }
 
   upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
@@ -144,21 +141,14 @@ export class WebGPUBackend implements Backend {
     return this.#lifetime.track(async () => {
       const own = this.#ownWeight(weight);
       const outputType = checkedOutputType(options.outputType);
-      const m = activationRows(x.length, own.k);
+      activationRows(x.length, own.k);
       const rows = x instanceof Float32Array ? bf16Activations(x) : x.slice();
-      const out = outputType === 'f32' ? new Float32Array(m * own.n) : new Uint16Array(m * own.n);
-      const bytes = new Uint8Array(out.buffer);
-      const chunk = this.#rowsPerChunk(own);
       own.retain();
       try {
-        for (let first = 0; first < m; first += chunk) {
-          const x = rows.subarray(first * own.k, Math.min(first + chunk, m) * own.k);
-          bytes.set(await this.#linearChunk(x, own, outputType), first * own.n * out.BYTES_PER_ELEMENT);
-        }
+        return await this.#linears.run(rows, own, outputType);
       } finally {
         own.release();
       }
-      return out;
     });
   }
 
@@ -182,7 +172,7 @@ export class WebGPUBackend implements Backend {
       };
       own.retain();
       try {
-        const record = await this.#recorder(operands);
+        const record = await this.#linears.recorder(operands);
         await this.#guard.run('a linear', () => record(encoder));
       } finally {
         own.release();
@@ -192,7 +182,7 @@ export class WebGPUBackend implements Backend {
 
   createBuffer(sizeBytes: number): Promise<WebGPUBuffer> {
     return this.#lifetime.track(async () => {
-      this.#checkBufferSize(sizeBytes);
+      checkBufferSize(this.#guard.device, sizeBytes);
       const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
       const native = await this.#guard.run('a buffer', () =>
         this.#guard.device.createBuffer({ label: 'samebits buffer', size: wordAligned(sizeBytes), usage }),
@@ -239,7 +229,7 @@ export class WebGPUBackend implements Backend {
   async dispose(): Promise<void> {
     await this.#lifetime.end();
     for (const handle of [...this.#handles]) handle.dispose();
-    this.#pool.dispose();
+    this.#linears.dispose();
     this.#workspaces.dispose();
     if (this.#ownsDevice) this.#guard.device.destroy();
     this.#keepAlive.length = 0;
@@ -266,78 +256,14 @@ export class WebGPUBackend implements Backend {
     return uploaded;
   }
 
-  async #linearChunk(rows: Uint16Array, weight: WebGPUWeight, outputType: OutputType): Promise<Uint8Array> {
-    const m = rows.length / weight.k;
-    const { xBytes, yBytes } = stepSizeBytes(m, weight, outputType);
-    const { value, accepted } = this.#guard.scoped('the buffers of a linear', () => ({
-      x: this.#pool.acquire(xBytes),
-      y: this.#pool.acquire(wordAligned(yBytes)),
-    }));
-    const { x, y } = value;
-    try {
-      await accepted;
-      const record = await this.#recorder({
-        x: { buffer: x, size: xBytes },
-        weight,
-        y: { buffer: y, size: wordAligned(yBytes) },
-        m,
-        outputType,
-      });
-      const bytes = await readBack(this.#guard, 'a linear', y, yBytes, (encoder) => {
-        this.#guard.device.queue.writeBuffer(x, 0, rows);
-        record(encoder);
-      });
-      for (const buffer of [x, y]) this.#pool.release(buffer);
-      return bytes;
-    } catch (error) {
-      for (const buffer of [x, y]) buffer.destroy();
-      throw error;
-    }
-  }
-
-  /** Compiles what a linear needs; the result records it, and must be called inside an error scope. */
-  async #recorder(operands: LinearOperands): Promise<(encoder: GPUCommandEncoder) => void> {
-    const kernels = await linearKernels(this.#pipelines, this.#workspaces, operands);
-    return (encoder) => {
-      const pass = encoder.beginComputePass({ label: 'linear' });
-      recordDispatches(pass, [
-        quantizeDispatch(this.#pipelines, kernels, operands),
-        ...matmulDispatches(this.#pipelines, kernels, operands),
-      ]);
-      pass.end();
-    };
-  }
-
   async #timePlan(plan: Plan, replays: number): Promise<readonly number[]> {
     if (!(plan instanceof WebGPUPlan) || plan.owner !== this) throw foreignHandleError('plan', this.name);
     plan.requireUsable();
-    return timePasses(this.#guard, (pass) => plan.record(pass), replays);
-  }
-
-  #rowsPerChunk({ n, k }: WebGPUWeight): number {
-    const rowBytes = Math.max(k * 2, n * 4);
-    const rows = Math.max(1, Math.floor(Math.min(MAX_CHUNK_BYTES, this.#maxBindingBytes) / rowBytes));
-    return rows < ROWS_PER_PASS ? rows : rows - (rows % ROWS_PER_PASS);
-  }
-
-  #checkBufferSize(sizeBytes: number): void {
-    const { maxStorageBufferBindingSize, maxBufferSize } = this.#guard.device.limits;
-    const limit = Math.min(maxStorageBufferBindingSize, maxBufferSize);
-    if (!Number.isInteger(sizeBytes) || sizeBytes < 1) {
-      throw new SamebitsError('ARGUMENT_INVALID', {
-        rule: 'the size of a buffer must be a positive integer',
-        expected: 'a number of bytes',
-        got: String(sizeBytes),
-        fix: 'Pass M * K * 2 for activations, M * N * 4 or * 2 for outputs.',
-      });
-    }
-    if (wordAligned(sizeBytes) > limit) {
-      throw new SamebitsError('DEVICE_LIMIT', {
-        rule: 'a buffer must fit one binding of this device',
-        expected: `at most ${limit} bytes (maxStorageBufferBindingSize, maxBufferSize)`,
-        got: `${sizeBytes} bytes`,
-        fix: 'Use fewer rows of activations, or a device that was requested with higher limits.',
-      });
+    for (const weight of plan.weights) weight.retain();
+    try {
+      return await timePasses(this.#guard, (pass) => plan.record(pass), replays);
+    } finally {
+      for (const weight of plan.weights) weight.release();
     }
   }
 
@@ -357,24 +283,4 @@ export class WebGPUBackend implements Backend {
 function dotDetails({ dot, dotReason }: Pipelines): string {
   if (dot === 'packed') return 'packed (dot4I8Packed)';
   return dotReason === null ? 'unpacked (i32 arithmetic)' : `unpacked (i32 arithmetic): ${dotReason}`;
-}
-
-function checkedOutputType(outputType: OutputType = 'f32'): OutputType {
-  if (outputType === 'f32' || outputType === 'bf16') return outputType;
-  throw new SamebitsError('ARGUMENT_INVALID', {
-    rule: 'outputType must be one that the operator has',
-    expected: "'f32' or 'bf16'",
-    got: String(outputType),
-    fix: 'Leave it out for f32.',
-  });
-}
-
-function wholeRange(name: string, buffer: GPUBuffer, sizeBytes: number): GPUBufferBinding {
-  if (buffer.size >= sizeBytes) return { buffer, offset: 0, size: sizeBytes };
-  throw new SamebitsError('BYTE_LENGTH_MISMATCH', {
-    rule: `${name} must hold its shape`,
-    expected: `at least ${sizeBytes} bytes`,
-    got: `${buffer.size} bytes`,
-    fix: 'Create the buffer with M * K * 2 bytes for x, M * N * 4 (f32) or * 2 (bf16, rounded up to 4) for y.',
-  });
 }

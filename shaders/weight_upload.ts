@@ -1,0 +1,110 @@
+// A validated weight to the device: cut into row slices, scale and zeroPoint interleaved, copied in pieces.
+
+import { BLOCK_SIZE, type WeightShape } from '../core/limits.js';
+import type { ScaleLayout } from '../core/validate.js';
+import type { DeviceGuard } from './device_guard.js';
+import { destroySlices, M_FIRST_VALUES, SLOT_BYTES, type WeightSlice } from './device_weight.js';
+import { BufferUsage } from './gpu_flags.js';
+
+/** Large enough for full speed, small enough to report progress and to bound the staging memory of the device. */
+const PIECE_BYTES = 16 * 2 ** 20;
+
+/** The arrays of a validated weight. */
+export interface WeightData extends WeightShape {
+  readonly layout: ScaleLayout;
+  readonly qdata: Uint8Array;
+  readonly scale: Uint16Array;
+  readonly zeroPoint: Uint16Array;
+}
+
+/**
+ * Copies a validated weight to the device, in pieces, into as many row slices as `maxBindingBytes` asks for.
+ * @throws SamebitsError DEVICE_OUT_OF_MEMORY, with nothing left behind
+ */
+export async function uploadSlices(
+  guard: DeviceGuard,
+  weight: WeightData,
+  weightExponent: number,
+  maxBindingBytes: number,
+  onProgress: (doneBytes: number, totalBytes: number) => void,
+): Promise<readonly WeightSlice[]> {
+  const { n, k, nGroups } = weight;
+  const rowBytes = k / 2;
+  const rowsPerSlice = Math.max(1, Math.floor(maxBindingBytes / rowBytes));
+  const totalBytes = n * rowBytes + n * nGroups * 4;
+  const slices: WeightSlice[] = [];
+  let doneBytes = 0;
+  const write = async (buffer: GPUBuffer, sizeBytes: number, piece: (start: number, end: number) => Uint8Array) => {
+    for (let start = 0; start < sizeBytes; start += PIECE_BYTES) {
+      const bytes = piece(start, Math.min(start + PIECE_BYTES, sizeBytes));
+      await guard.run('the upload of a weight', () => guard.device.queue.writeBuffer(buffer, start, bytes));
+      await guard.settle('the upload of a weight', guard.device.queue.onSubmittedWorkDone());
+      doneBytes += bytes.byteLength;
+      onProgress(doneBytes, totalBytes);
+    }
+  };
+  try {
+    for (let nFirst = 0; nFirst < n; nFirst += rowsPerSlice) {
+      const rows = Math.min(rowsPerSlice, n - nFirst);
+      const slice = createSlice(guard, weight, weightExponent, nFirst, rows);
+      slices.push(slice.value);
+      await slice.accepted;
+      const { qdata, scaleZero } = slice.value;
+      await write(qdata, rows * rowBytes, (start, end) =>
+        weight.qdata.subarray(nFirst * rowBytes + start, nFirst * rowBytes + end),
+      );
+      await write(scaleZero, rows * nGroups * 4, (start, end) => interleaved(weight, nFirst, rows, start / 4, end / 4));
+    }
+    return slices;
+  } catch (error) {
+    destroySlices(slices);
+    throw error;
+  }
+}
+
+function createSlice(guard: DeviceGuard, weight: WeightData, weightExponent: number, nFirst: number, n: number) {
+  const { device } = guard;
+  const usage = BufferUsage.STORAGE | BufferUsage.COPY_DST;
+  return guard.scoped('a weight', (): WeightSlice => {
+    const params = device.createBuffer({
+      label: 'weight params',
+      size: (1 + M_FIRST_VALUES) * SLOT_BYTES,
+      usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST,
+    });
+    device.queue.writeBuffer(params, 0, paramWords(weight, weightExponent, nFirst, n));
+    return {
+      nFirst,
+      n,
+      qdata: device.createBuffer({ label: 'qdata', size: (n * weight.k) / 2, usage }),
+      scaleZero: device.createBuffer({ label: 'scale_zero', size: n * weight.nGroups * 4, usage }),
+      params,
+    };
+  });
+}
+
+/** Slot 0: Params of quantize_activations.wgsl. Slot 1 + mFirst: Params of int4_plain_mm.wgsl. */
+function paramWords(weight: WeightData, weightExponent: number, nFirst: number, n: number): Int32Array<ArrayBuffer> {
+  const slotWords = SLOT_BYTES / 4;
+  const words = new Int32Array((1 + M_FIRST_VALUES) * slotWords);
+  const blocks = weight.k / BLOCK_SIZE;
+  const groupShift = Math.round(Math.log2(weight.groupSize));
+  const zero = 0;
+  words[0] = blocks;
+  for (let mFirst = 0; mFirst < M_FIRST_VALUES; mFirst++) {
+    const params = [n, nFirst, weight.n, blocks, groupShift, weightExponent, mFirst, zero];
+    words.set(params, (1 + mFirst) * slotWords);
+  }
+  return words;
+}
+
+/** Words first .. end of a slice's scale_zero. */
+function interleaved(weight: WeightData, nFirst: number, n: number, first: number, end: number): Uint8Array {
+  const { scale, zeroPoint } = weight;
+  const words = new Uint32Array(end - first);
+  for (let i = first; i < end; i++) {
+    const source =
+      weight.layout === 'coalesced' ? nFirst * weight.nGroups + i : Math.floor(i / n) * weight.n + nFirst + (i % n);
+    words[i - first] = scale[source]! | (zeroPoint[source]! << 16);
+  }
+  return new Uint8Array(words.buffer);
+}
