@@ -14,6 +14,7 @@ export type WeightKind =
   | 'wide' // scales over 2^-60..1
   | 'far-zero' // zero points of +-65536 and of 2^-126
   | 'smallest' // E_w = -100
+  | 'subnormal' // E_w = -100 and subnormal scales among the rest, which would show if they were not taken for 0
   | 'largest' // E_w = 100
   | 'saturated' // every weight at the tensor's reach, so that sums are as large as they can be
   | 'zero'; // every scale 0
@@ -76,7 +77,7 @@ const ROWS: readonly Row[] = [
   // what scales and zero points may be
   [19, 512, 32, 1, 'symmetric'], [19, 512, 32, 2, 'real-zero'], [19, 512, 16, 1, 'real-zero'], [19, 512, 64, 1, 'signed'],
   [19, 512, 32, 1, 'signed'], [19, 512, 32, 3, 'wide'], [19, 512, 16, 4, 'far-zero'], [19, 512, 32, 1, 'far-zero'],
-  [19, 512, 32, 1, 'smallest'], [19, 512, 32, 1, 'largest'], [19, 512, 32, 1, 'zero'], [3, MAX_K, 32, 1, 'far-zero'],
+  [19, 512, 32, 1, 'smallest'], [19, 512, 32, 1, 'largest'], [19, 512, 32, 1, 'zero'], [19, 512, 32, 1, 'subnormal'], [19, 512, 16, 3, 'subnormal'], [3, MAX_K, 32, 1, 'far-zero'],
   // what activations may be
   [18, 768, 32, 1, 'plain', 'outlier'], [18, 768, 32, 4, 'real-zero', 'outlier'], [18, 768, 32, 1, 'plain', 'ties'],
   [18, 768, 16, 3, 'plain', 'ties'], [18, 768, 32, 2, 'plain', 'spread'], [18, 768, 16, 1, 'wide', 'spread'],
@@ -144,6 +145,9 @@ function drawScale(kind: WeightKind, random: Random): number {
     }
     case 'wide':
       return ((67 + random.below(61)) << 7) | mantissa;
+    case 'subnormal':
+      if (random.below(4) === 0) return mantissa;
+      return ((21 + random.below(2)) << 7) | mantissa;
     case 'smallest': // |s| * 15 < 2^-100
       return ((21 + random.below(2)) << 7) | mantissa;
     case 'largest': // |s| * 15 < 2^100
