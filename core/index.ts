@@ -24,14 +24,20 @@ export {
   runConversion,
 } from './checkpoint/convert.js';
 export type { Dtype } from './checkpoint/dtypes.js';
-export { type ModelCheckpoint, type ModelTensor, openModelCheckpoint } from './checkpoint/model_checkpoint.js';
-export type { WeightChange } from './checkpoint/plain_weight.js';
+export { type ImportOptions, LAYOUTS, type Layout } from './checkpoint/layout_choice.js';
+export { type ModelCheckpoint, openModelCheckpoint } from './checkpoint/model_checkpoint.js';
 export type { TensorInfo } from './checkpoint/safetensors_header.js';
 export { openSafetensors, SafetensorsFile } from './checkpoint/safetensors_reader.js';
 export type { SafetensorsPlan, TensorSpec } from './checkpoint/safetensors_writer.js';
 export { asSamebitsFile, openSamebitsFile, SamebitsFile } from './checkpoint/samebits_file.js';
 export { type PlainTensor, type SamebitsContent, writeSamebitsFile } from './checkpoint/samebits_writer.js';
-export { type SelectedTensor, type SelectionOptions, selectTensors } from './checkpoint/selection.js';
+export {
+  type SelectedTensor,
+  type SelectedWeight,
+  type Selection,
+  type SelectionOptions,
+  selectTensors,
+} from './checkpoint/selection.js';
 export { discardingSink, MemorySink, type RandomAccessSink } from './checkpoint/sink.js';
 export {
   checkRange,
@@ -41,6 +47,8 @@ export {
   type SourceFolder,
 } from './checkpoint/source.js';
 export { isTagged } from './checkpoint/tag.js';
+export type { ModelTensor, TensorFile } from './checkpoint/tensor_file.js';
+export type { WeightChange } from './checkpoint/weight_change.js';
 export { COALESCED_LAYOUT, type CoalescedInt4Parts, CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
 export { CpuBackend } from './cpu_backend.js';
 export { dequantize, dequantizeAndMultiply } from './dequantize.js';

@@ -35,7 +35,7 @@ export async function convertFile(
   const { folder, entry } = await locateModel(sourcePath);
   const model = await openModelCheckpoint(folder, entry);
   try {
-    const plan = planConversion(model, options);
+    const plan = await planConversion(model, options);
     if (options.dryRun) return await runConversion(plan, discardingSink, options);
     for (const { name } of model.files) await refuseSameFile(name, outPath);
     const out = await AtomicFile.create(outPath, options.overwrite ?? false);

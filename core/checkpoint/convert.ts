@@ -1,22 +1,30 @@
-// Converts a model's plain weights into a samebits checkpoint: one pass over the source, bounded memory, same bytes
-// every time.
+// Converts a model into a samebits checkpoint, from plain weights or from 4-bit ones of another format: one pass over the
+// source, bounded memory, same bytes every time.
 
 import { SamebitsError } from '../errors.js';
 import type { WeightShape } from '../limits.js';
-import type { Dtype } from './dtypes.js';
+import { isDtype } from './dtypes.js';
+import { GroupPacker } from './group_packer.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { PlainWeight, SLICE_BYTES, type WeightChange } from './plain_weight.js';
-import type { SafetensorsPlan } from './safetensors_writer.js';
+import { PlainWeight, SLICE_BYTES } from './plain_weight.js';
+import type { SafetensorsPlan, TensorSpec } from './safetensors_writer.js';
 import { offsetIn, planSamebitsFile, writePackedRows } from './samebits_writer.js';
-import { type SelectedTensor, type SelectionOptions, selectTensors } from './selection.js';
+import {
+  type SelectedTensor,
+  type SelectedWeight,
+  type Selection,
+  type SelectionOptions,
+  selectTensors,
+} from './selection.js';
 import type { RandomAccessSink } from './sink.js';
 import { isTagged } from './tag.js';
 import { quoted } from './tensor_error.js';
+import type { WeightChange } from './weight_change.js';
 
 /** What a conversion will do, before any weight is read. */
 export interface ConversionPlan {
   readonly symmetric: boolean;
-  readonly tensors: readonly SelectedTensor[];
+  readonly tensors: readonly Selection[];
   readonly output: SafetensorsPlan;
   /** Bytes of tensor data that will be read. */
   readonly sourceBytes: number;
@@ -38,15 +46,18 @@ export interface ConversionControl {
 /** What became of one tensor. */
 export interface ConvertedTensor {
   readonly name: string;
-  readonly dtype: Dtype;
+  /** The element type; of a weight that had 4 bits, its format. */
+  readonly dtype: string;
   readonly shape: readonly number[];
   /** N, K, groupSize and nGroups when it was packed. */
   readonly packed: WeightShape | undefined;
-  /** Whether the file holds it as it was, too or only. */
+  /** Whether the file holds it as it was, too or only. Neither packed nor kept: the file lacks it. */
   readonly keptPlain: boolean;
   readonly reason: string;
   /** Undefined for a tensor that was not packed: nothing changed. */
   readonly change: WeightChange | undefined;
+  readonly sourceBytes: number;
+  readonly elapsedMs: number;
 }
 
 export interface ConversionReport {
@@ -57,38 +68,60 @@ export interface ConversionReport {
 }
 
 /** Endings of tensors that only quantized checkpoints have. */
-const QUANTIZED_NAMES = /(\.qweight|\.qdata|_qdata|\.weight_packed|\.scales|\.weight_scale|\.weight_scale_inv)$/;
+const QUANTIZED_NAMES =
+  /(\.qweight|\.qdata|_qdata|\.weight_packed|\.scales|\.weight_scale|\.weight_scale_inv|\.weight_format|\.absmax)$/;
 
 /**
  * Decides what becomes of every tensor and lays out the file. A packed weight is called what its tensor was called,
  * `model.layers.0.mlp.up_proj.weight`, so that its parts are `….weight.qdata` and so on; a tied head that is packed
  * stays in the file as the plain embedding of the same name.
- * @throws SamebitsError FILE_FORMAT_UNSUPPORTED for a model that is quantized already, or has nothing to pack; those of
- * selectTensors
+ * @throws SamebitsError FILE_FORMAT_UNSUPPORTED for a model that is quantized in an unknown way, is converted already, or
+ * has nothing to pack; those of selectTensors
  */
-export function planConversion(model: ModelCheckpoint, options: SelectionOptions = {}): ConversionPlan {
-  refuseQuantized(model);
-  const tensors = selectTensors(model, options);
-  const weights = new Map<string, WeightShape>();
-  for (const { tensor, packed } of tensors) if (packed) weights.set(tensor.name, packed);
-  if (weights.size === 0) {
-    throw unsupported(model, 'must hold a weight that can be packed', `${tensors.length} tensors, all kept plain`);
+export async function planConversion(model: ModelCheckpoint, options: SelectionOptions = {}): Promise<ConversionPlan> {
+  if (model.files.some(isTagged)) {
+    throw unsupported(model, 'must not be a samebits checkpoint', 'a samebits checkpoint, converted already');
   }
-  const plain = tensors.filter(({ keepPlain }) => keepPlain).map(({ tensor }) => tensor);
-  const dtypes = new Set(tensors.flatMap(({ tensor, packed }) => (packed ? [tensor.dtype.toLowerCase()] : [])));
+  const tensors = await selectTensors(model, options);
+  if (!tensors.some(({ kind }) => kind === 'weight')) refuseQuantized(model, tensors);
+  const weights = new Map<string, WeightShape>();
+  for (const { name, packed } of tensors) if (packed) weights.set(name, packed);
+  if (weights.size === 0) {
+    throw unsupported(model, 'must hold a weight that can be packed', `${tensors.length} tensors, none of them packed`);
+  }
   return {
     symmetric: options.symmetric ?? false,
     tensors,
-    output: planSamebitsFile(weights, plain, `hf:${[...dtypes].sort().join('+')}`),
-    sourceBytes: tensors.reduce((sum, { tensor }) => sum + tensor.sizeBytes, 0),
+    output: planSamebitsFile(weights, tensors.flatMap(plainSpec), formatsOf(tensors)),
+    sourceBytes: tensors.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
   };
+}
+
+function plainSpec(selected: Selection): readonly TensorSpec[] {
+  const { name, dtype, shape, keepPlain } = selected;
+  return keepPlain && isDtype(dtype) ? [{ name, dtype, shape }] : [];
+}
+
+/** The tag's `source`: `hf:bf16+f32`, `gguf:Q4_0+Q4_K`. */
+function formatsOf(tensors: readonly Selection[]): string {
+  const formats = new Set(
+    tensors.flatMap(({ kind, dtype, packed }) =>
+      packed ? [kind === 'weight' ? dtype : `hf:${dtype.toLowerCase()}`] : [],
+    ),
+  );
+  const byFamily = new Map<string, string[]>();
+  for (const format of [...formats].sort()) {
+    const [family = '', variant = ''] = format.split(':');
+    byFamily.set(family, [...(byFamily.get(family) ?? []), variant]);
+  }
+  return [...byFamily].map(([family, variants]) => `${family}:${variants.join('+')}`).join(', ');
 }
 
 /**
  * Reads every tensor once, in slices, and writes the planned file to `sink`. Never holds more than a few slices.
  * The file is whole only when this resolves.
- * @throws SamebitsError WEIGHT_NOT_FINITE, WEIGHT_EXPONENT_OUT_OF_RANGE, naming the tensor; what source and sink throw;
- * the reason of `control.signal`
+ * @throws SamebitsError WEIGHT_NOT_FINITE, SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, WEIGHT_EXPONENT_OUT_OF_RANGE, naming
+ * the tensor; what source and sink throw; the reason of `control.signal`
  */
 export async function runConversion(
   plan: ConversionPlan,
@@ -97,20 +130,22 @@ export async function runConversion(
 ): Promise<ConversionReport> {
   const converted: ConvertedTensor[] = [];
   let doneBytes = 0;
-  const advance = (tensor: string, bytes: number) => {
-    doneBytes += bytes;
-    control.onProgress?.({ doneBytes, totalBytes: plan.sourceBytes, tensor });
-    control.signal?.throwIfAborted();
-  };
   control.signal?.throwIfAborted();
   await sink.writeAt(0, plan.output.header);
   for (const selected of plan.tensors) {
-    const { tensor, packed, keepPlain, reason } = selected;
-    const { name, dtype, shape } = tensor;
-    const change = await (packed
-      ? pack(plan, sink, { ...selected, packed }, (bytes) => advance(name, bytes))
-      : copy(plan, sink, selected, (bytes) => advance(name, bytes)));
-    converted.push({ name, dtype, shape, packed, keptPlain: keepPlain, reason, change });
+    const { name, dtype, shape, packed, keepPlain: keptPlain, reason, sizeBytes } = selected;
+    const startMs = performance.now();
+    const endBytes = doneBytes + sizeBytes;
+    const advance = (bytes: number) => {
+      // Parts that only shape the plan, such as group indices, are not read again.
+      doneBytes = bytes === 0 ? endBytes : doneBytes + bytes;
+      control.onProgress?.({ doneBytes, totalBytes: plan.sourceBytes, tensor: name });
+      control.signal?.throwIfAborted();
+    };
+    const change = await convertOne(plan, sink, selected, advance);
+    if (doneBytes < endBytes) advance(0);
+    const elapsedMs = performance.now() - startMs;
+    converted.push({ name, dtype, shape, packed, keptPlain, reason, change, sourceBytes: sizeBytes, elapsedMs });
   }
   return {
     tensors: converted,
@@ -120,17 +155,41 @@ export async function runConversion(
   };
 }
 
-async function pack(
+type Advance = (bytes: number) => void;
+
+function convertOne(plan: ConversionPlan, sink: RandomAccessSink, selected: Selection, advance: Advance) {
+  if (selected.kind === 'weight') return repack(plan, sink, selected, advance);
+  if (selected.packed) return quantize(plan, sink, selected, selected.packed, advance);
+  return selected.keepPlain ? copy(plan, sink, selected, advance) : undefined;
+}
+
+async function repack(
+  { output }: ConversionPlan,
+  sink: RandomAccessSink,
+  { name, weight, packed }: SelectedWeight,
+  advance: Advance,
+): Promise<WeightChange> {
+  const packer = new GroupPacker(weight);
+  for await (const rows of weight.slices()) {
+    await writePackedRows(sink, output, name, packed, packer.pack(rows));
+    advance(rows.readBytes);
+  }
+  packer.finish();
+  return packer.change;
+}
+
+async function quantize(
   { output, symmetric }: ConversionPlan,
   sink: RandomAccessSink,
-  { tensor, packed, keepPlain }: SelectedTensor & { readonly packed: WeightShape },
-  advance: (bytes: number) => void,
+  { name, tensor, keepPlain }: SelectedTensor,
+  packed: WeightShape,
+  advance: Advance,
 ): Promise<WeightChange> {
   const weight = new PlainWeight(tensor, packed, symmetric);
   let start = 0;
   for await (const rows of weight.rows()) {
-    await writePackedRows(sink, output, tensor.name, packed, rows);
-    if (keepPlain) await sink.writeAt(offsetIn(output, tensor.name) + start, rows.sourceBytes);
+    await writePackedRows(sink, output, name, packed, rows);
+    if (keepPlain) await sink.writeAt(offsetIn(output, name) + start, rows.sourceBytes);
     start += rows.sourceBytes.byteLength;
     advance(rows.sourceBytes.byteLength);
   }
@@ -140,31 +199,33 @@ async function pack(
 async function copy(
   { output }: ConversionPlan,
   sink: RandomAccessSink,
-  { tensor }: SelectedTensor,
-  advance: (bytes: number) => void,
+  { name, tensor }: SelectedTensor,
+  advance: Advance,
 ): Promise<undefined> {
-  const offset = offsetIn(output, tensor.name);
+  const offset = offsetIn(output, name);
   for (let start = 0; start < tensor.sizeBytes; start += SLICE_BYTES) {
     const length = Math.min(SLICE_BYTES, tensor.sizeBytes - start);
-    await sink.writeAt(offset + start, await tensor.file.read(tensor.name, start, length));
+    await sink.writeAt(offset + start, await tensor.file.read(name, start, length));
     advance(length);
   }
 }
 
-function refuseQuantized(model: ModelCheckpoint): void {
-  const plain = 'must hold plain weights';
-  if (model.files.some(isTagged)) throw unsupported(model, plain, 'a samebits checkpoint, converted already');
+/** A model whose config or names say that it is quantized, in a way that no importer knows. */
+function refuseQuantized(model: ModelCheckpoint, tensors: readonly Selection[]): void {
+  const must = 'must hold plain weights, or 4-bit weights of a known format,';
   for (const key of ['quantization_config', 'quantization']) {
-    if (model.config.has(key)) throw unsupported(model, plain, `a quantized model: config.json has ${quoted(key)}`);
+    if (model.config.has(key)) throw unsupported(model, must, `a quantized model: config.json has ${quoted(key)}`);
   }
-  const name = [...model.tensors.keys()].find((tensor) => QUANTIZED_NAMES.test(tensor));
-  if (name !== undefined) throw unsupported(model, plain, `a quantized model: it has a tensor ${quoted(name)}`);
+  const quantized = tensors.find(
+    ({ name, reason }) => !/^(excluded|not included)$/.test(reason) && QUANTIZED_NAMES.test(name),
+  );
+  if (quantized) throw unsupported(model, must, `a quantized model: it has a tensor ${quoted(quantized.name)}`);
 }
 
 function unsupported(model: ModelCheckpoint, must: string, got: string): SamebitsError {
   return new SamebitsError('FILE_FORMAT_UNSUPPORTED', {
     rule: `${model.name} ${must} to be converted`,
-    expected: 'linear weights in bf16, f16 or f32',
+    expected: 'linear weights in bf16, f16 or f32, or in one of the 4-bit formats that samebits reads',
     got,
     fix: "Start from the model's unquantized safetensors files; 'samebits inspect' shows what a file holds.",
   });

@@ -1,58 +1,94 @@
-// A model as Hugging Face lays it out: one safetensors file or shards with an index, and the config beside them.
+// A model: as Hugging Face lays it out, one safetensors file or shards with an index and the config beside them, or GGUF.
 
 import { SamebitsError } from '../errors.js';
-import type { TensorInfo } from './safetensors_header.js';
+import { openGguf } from './gguf_file.js';
 import { decodeUtf8, openSafetensors, type SafetensorsFile } from './safetensors_reader.js';
 import type { RandomAccessSource, SourceFolder } from './source.js';
 import { describeJson, isJsonObject, type JsonObject, parseStrictJsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
+import type { ModelTensor, TensorFile } from './tensor_file.js';
 
 const SINGLE_FILE = 'model.safetensors';
 const INDEX_FILE = 'model.safetensors.index.json';
 const MAX_JSON_BYTES = 100_000_000;
-
-/** A tensor and the file that holds it. */
-export interface ModelTensor extends TensorInfo {
-  readonly file: SafetensorsFile;
-}
+const MAX_SHARDS = 10_000;
 
 /** An open model. Owns its files. */
 export interface ModelCheckpoint {
   readonly name: string;
   /** By file, then in the order of their data. */
   readonly tensors: ReadonlyMap<string, ModelTensor>;
-  readonly files: readonly SafetensorsFile[];
+  readonly files: readonly TensorFile[];
+  readonly container: 'safetensors' | 'gguf';
   /** config.json; empty when there is none. */
   readonly config: JsonObject;
+  /** quantize_config.json, which older GPTQ models have; empty when there is none. */
+  readonly quantizeConfig: JsonObject;
   close(): Promise<void>;
 }
 
 /**
  * Opens the model in `folder`.
- * @param entry a .safetensors file or an index in the folder; by default model.safetensors, else its index
+ * @param entry a .safetensors file, an index or a .gguf file in the folder; by default model.safetensors, else its index
  * @throws SamebitsError FILE_UNREADABLE when there is no model; FILE_HEADER_INVALID, FILE_TENSOR_MISSING,
- * FILE_TENSOR_INVALID for an index that does not fit its shards; what openSafetensors throws
+ * FILE_TENSOR_INVALID for an index that does not fit its shards, FILE_DUPLICATE_KEY for a tensor in two of them; what
+ * openSafetensors and openGguf throw
  */
 export async function openModelCheckpoint(folder: SourceFolder, entry?: string): Promise<ModelCheckpoint> {
-  const opened: SafetensorsFile[] = [];
-  const open = async (fileName: string) => {
-    const file = await openOwned(await requireFile(folder, fileName));
-    opened.push(file);
-    return file;
-  };
+  const opened: TensorFile[] = [];
   const close = async () => {
     await Promise.all(opened.map((file) => file.close()));
   };
+  async function open<T extends TensorFile>(fileName: string, reader: (source: RandomAccessSource) => Promise<T>) {
+    const file = await openOwned(await requireFile(folder, fileName), reader);
+    opened.push(file);
+    return file;
+  }
   try {
     const first = entry ?? (await defaultEntry(folder));
-    const tensors = first.endsWith('.json') ? await openShards(folder, first, open) : tensorsOf([await open(first)]);
-    const configSource = await folder.open('config.json');
-    const config = configSource ? await readJson(configSource) : new Map();
-    return { name: folder.name, tensors, files: opened, config, close };
+    if (first.endsWith('.gguf')) {
+      const shards = [];
+      for (const fileName of ggufShards(first)) shards.push(await open(fileName, openGguf));
+      const tensors = tensorsOf(shards);
+      return {
+        name: folder.name,
+        tensors,
+        files: opened,
+        container: 'gguf',
+        config: NONE,
+        quantizeConfig: NONE,
+        close,
+      };
+    }
+    const openShard = (fileName: string) => open(fileName, openSafetensors);
+    const tensors = first.endsWith('.json')
+      ? await openShards(folder, first, openShard)
+      : tensorsOf([await openShard(first)]);
+    const config = await readOptionalJson(folder, 'config.json');
+    const quantizeConfig = await readOptionalJson(folder, 'quantize_config.json');
+    return { name: folder.name, tensors, files: opened, container: 'safetensors', config, quantizeConfig, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+const NONE: JsonObject = new Map();
+
+async function readOptionalJson(folder: SourceFolder, fileName: string): Promise<JsonObject> {
+  const source = await folder.open(fileName);
+  return source ? readJson(source) : NONE;
+}
+
+/** The files of a split model, `x-00001-of-00003.gguf`: all of them, whichever was named. */
+function ggufShards(entry: string): readonly string[] {
+  const [, prefix = '', total = ''] = /^(.*-)[0-9]{5}-of-([0-9]{5})\.gguf$/s.exec(entry) ?? [];
+  if (total === '') return [entry];
+  const number = (i: number) => String(i + 1).padStart(5, '0');
+  return Array.from(
+    { length: Math.min(Number(total), MAX_SHARDS) },
+    (_, i) => `${prefix}${number(i)}-of-${total}.gguf`,
+  );
 }
 
 async function defaultEntry(folder: SourceFolder): Promise<string> {
@@ -65,7 +101,7 @@ async function defaultEntry(folder: SourceFolder): Promise<string> {
     rule: `${folder.name} must hold a model`,
     expected: `${SINGLE_FILE} or ${INDEX_FILE}`,
     got: 'neither',
-    fix: 'Name the folder of a Hugging Face model, or its .safetensors file.',
+    fix: 'Name the folder of a Hugging Face model, its .safetensors file, or a .gguf file.',
   });
 }
 
@@ -80,17 +116,39 @@ async function requireFile(folder: SourceFolder, fileName: string): Promise<Rand
   });
 }
 
-async function openOwned(source: RandomAccessSource): Promise<SafetensorsFile> {
+async function openOwned<T extends TensorFile>(
+  source: RandomAccessSource,
+  reader: (source: RandomAccessSource) => Promise<T>,
+): Promise<T> {
   try {
-    return await openSafetensors(source);
+    return await reader(source);
   } catch (error) {
     await source.close();
     throw error;
   }
 }
 
-function tensorsOf(files: readonly SafetensorsFile[]): Map<string, ModelTensor> {
-  return new Map(files.flatMap((file) => [...file.tensors.values()].map((info) => [info.name, { ...info, file }])));
+type Listed = TensorFile & { readonly tensors: ReadonlyMap<string, Omit<ModelTensor, 'file'>> };
+
+function tensorsOf(files: readonly Listed[]): Map<string, ModelTensor> {
+  const tensors = new Map<string, ModelTensor>();
+  for (const file of files) {
+    for (const [name, { dtype, shape, sizeBytes }] of file.tensors) {
+      const other = tensors.get(name);
+      if (other) throw inTwoFiles(name, other.file.name, file.name);
+      tensors.set(name, { name, dtype, shape, sizeBytes, file });
+    }
+  }
+  return tensors;
+}
+
+function inTwoFiles(name: string, first: string, second: string): SamebitsError {
+  return new SamebitsError('FILE_DUPLICATE_KEY', {
+    rule: `tensor ${quoted(name)} must be in one file of the model`,
+    expected: first,
+    got: `${second} too`,
+    fix: 'The files are of different models or versions; fetch them again.',
+  });
 }
 
 async function openShards(

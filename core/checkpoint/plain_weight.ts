@@ -7,21 +7,14 @@ import type { WeightShape } from '../limits.js';
 import { quantizeInt4 } from '../quantize.js';
 import { weightExponent } from '../validate.js';
 import { f32FromF16Array } from './f16.js';
-import type { ModelTensor } from './model_checkpoint.js';
 import type { PackedRows } from './samebits_writer.js';
 import { inTensor } from './tensor_error.js';
+import type { ModelTensor } from './tensor_file.js';
 import { f32View, u16View } from './views.js';
+import type { WeightChange } from './weight_change.js';
 
 /** Source bytes that are worked on at once; with what is made of them, about four times as much is held. */
 export const SLICE_BYTES = 4 * 2 ** 20;
-
-/** How far the dequantized weights lie from the source's. */
-export interface WeightChange {
-  /** Root of (sum of squared changes / sum of squared weights); 0 for a weight of zeros. */
-  readonly relativeRms: number;
-  /** Largest |dequantized - source|. */
-  readonly largest: number;
-}
 
 /** Quantizes one matrix in one pass over its bytes. */
 export class PlainWeight {
@@ -62,7 +55,7 @@ export class PlainWeight {
   /** Of the rows so far. */
   get change(): WeightChange {
     const relativeRms = this.#sumOfSquares === 0 ? 0 : Math.sqrt(this.#sumOfSquaredChanges / this.#sumOfSquares);
-    return { relativeRms, largest: this.#largestChange };
+    return { isLossless: this.#largestChange === 0, relativeRms, largest: this.#largestChange };
   }
 
   #quantize(sourceBytes: Uint8Array<ArrayBuffer>, n: number, firstRow: number): Omit<PackedRows, 'firstRow'> {

@@ -1,14 +1,20 @@
-// Which tensors of a model are packed, which are kept as they are, and why.
+// Which tensors of a model are packed, which are kept as they are, which stay behind, and why.
 
 import { SamebitsError } from '../errors.js';
 import { MAX_K, type WeightShape, weightShape } from '../limits.js';
-import type { ModelCheckpoint, ModelTensor } from './model_checkpoint.js';
+import { isDtype } from './dtypes.js';
+import { packedShape } from './group_packer.js';
+import { findWeights } from './importers.js';
+import { type ImportOptions, LayoutChoice } from './layout_choice.js';
+import type { ModelCheckpoint } from './model_checkpoint.js';
 import { NameRules, patternMatcher, type Role } from './name_rules.js';
+import type { Found, SourceWeight } from './source_weight.js';
+import type { ModelTensor } from './tensor_file.js';
 
-export interface SelectionOptions {
-  /** Weights that share a scale: 16, or a power of two >= 32. Default 32. */
+export interface SelectionOptions extends ImportOptions {
+  /** Weights that share a scale: 16, or a power of two >= 32. Default 32. Weights with 4 bits already keep their own. */
   readonly groupSize?: number;
-  /** Zero point 8 everywhere instead of one that follows each group's range. */
+  /** Zero point 8 everywhere instead of one that follows each group's range. Only for weights that are quantized here. */
   readonly symmetric?: boolean;
   /** Patterns with `*`: only matrices that fit one are packed, whatever their names suggest. */
   readonly include?: readonly string[];
@@ -16,16 +22,36 @@ export interface SelectionOptions {
   readonly exclude?: readonly string[];
 }
 
-/** What becomes of a tensor. At least one of `packed` and `keepPlain` is there. */
-export interface SelectedTensor {
-  readonly tensor: ModelTensor;
+interface Selected {
+  readonly name: string;
+  /** The element type; of a 4-bit weight the format. */
+  readonly dtype: string;
+  /** Row-major; [N, K] of a weight. */
+  readonly shape: readonly number[];
+  /** In the source, all parts together. */
+  readonly sizeBytes: number;
   /** The shape it is packed with; undefined when it is not. */
   readonly packed: WeightShape | undefined;
-  /** Whether it is also, or only, copied as it is. */
+  /** Whether it is also, or only, copied as it is. Neither packed nor kept: it stays behind. */
   readonly keepPlain: boolean;
   /** The role it is packed for, or why it is not. */
   readonly reason: string;
 }
+
+/** What becomes of a tensor that holds no packed codes. */
+export interface SelectedTensor extends Selected {
+  readonly kind: 'tensor';
+  readonly tensor: ModelTensor;
+}
+
+/** A weight that has 4 bits in the source. */
+export interface SelectedWeight extends Selected {
+  readonly kind: 'weight';
+  readonly weight: SourceWeight;
+  readonly packed: WeightShape;
+}
+
+export type Selection = SelectedTensor | SelectedWeight;
 
 const DEFAULT_GROUP_SIZE = 32;
 const PACKABLE_DTYPES: ReadonlySet<string> = new Set(['BF16', 'F16', 'F32']);
@@ -36,36 +62,89 @@ const KEPT_ROLES: Readonly<Record<Exclude<Role, 'linear' | 'tied head'>, string>
 };
 
 /**
- * Packs the matrices of linear layers: tensors `*.weight` of rank 2 in bf16, f16 or f32 whose shape the operator takes.
- * Embeddings are kept, and packed too when they serve as the tied head; routers are kept, for their choices are discrete.
- * @throws SamebitsError GROUP_SIZE_UNSUPPORTED, ARGUMENT_INVALID for a pattern that fits nothing
+ * Packs every weight that has 4 bits already. Where there is none, packs the matrices of linear layers: tensors `*.weight`
+ * of rank 2 in bf16, f16 or f32 whose shape the operator takes. Embeddings are kept, and packed too when they serve as the
+ * tied head; routers are kept, for their choices are discrete.
+ * @throws SamebitsError GROUP_SIZE_UNSUPPORTED, ARGUMENT_INVALID for a pattern that fits nothing or a layout that nobody
+ * asked for; the refusal of the first weight that is neither excluded nor readable
  */
-export function selectTensors(model: ModelCheckpoint, options: SelectionOptions = {}): readonly SelectedTensor[] {
+export async function selectTensors(
+  model: ModelCheckpoint,
+  options: SelectionOptions = {},
+): Promise<readonly Selection[]> {
   const groupSize = options.groupSize ?? DEFAULT_GROUP_SIZE;
   // Against a K that every supported group size divides.
   weightShape(1, 2 ** Math.floor(Math.log2(MAX_K)), groupSize);
-  const names = [...model.tensors.keys()];
-  const rules = new NameRules(names, model.config);
+  const layout = new LayoutChoice(options);
+  const found = await findWeights(model, layout);
+  const claimed = new Set(found.flatMap((entry) => partsOf(entry).map(({ name }) => name)));
+  const unclaimed = [...model.tensors.values()].filter(({ name }) => !claimed.has(name));
+  const names = new Set([...unclaimed.map(({ name }) => name), ...found.map(nameOf)]);
   const isExcluded = patternMatcher(options.exclude ?? [], names);
   const isIncluded = options.include && patternMatcher(options.include, names);
 
-  return [...model.tensors.values()].map((tensor): SelectedTensor => {
-    const kept = (reason: string) => ({ tensor, packed: undefined, keepPlain: true, reason });
-    const { name, dtype, shape } = tensor;
-    if (isExcluded(name)) return kept('excluded');
-    if (isIncluded && !isIncluded(name)) return kept('not included');
-    const role = rules.roleOf(name);
-    if (shape.length !== 2) return kept(`not a matrix, rank ${shape.length}`);
-    if (!isIncluded) {
-      if (role === undefined) return kept("not a module's weight");
-      if (role !== 'linear' && role !== 'tied head') return kept(KEPT_ROLES[role]);
-    }
-    if (!PACKABLE_DTYPES.has(dtype)) return kept(`dtype ${dtype}`);
-    const packed = shapeOrReason(shape, groupSize);
-    if (typeof packed === 'string') return kept(packed);
-    const keepPlain = role === 'tied head' || role === 'embedding';
-    return { tensor, packed, keepPlain, reason: isIncluded ? 'included' : (role ?? 'linear') };
+  const weights = found.flatMap((entry): readonly Selection[] => {
+    const name = nameOf(entry);
+    const reasonToLeave = isExcluded(name) ? 'excluded' : isIncluded && !isIncluded(name) ? 'not included' : undefined;
+    if (reasonToLeave !== undefined) return partsOf(entry).map((part) => leftBehind(part, reasonToLeave));
+    if (entry.kind === 'left') return entry.parts.map((part) => leftBehind(part, entry.reason));
+    if (entry.kind === 'refused') throw entry.error;
+    return [selectedWeight(entry.weight)];
   });
+  layout.refuseUnasked();
+  const rules = new NameRules(model.tensors.keys(), model.config);
+  const hasWeights = found.some(({ kind }) => kind === 'weight');
+  const plain = unclaimed.map((tensor): SelectedTensor => {
+    const { name, dtype, shape } = tensor;
+    if (isExcluded(name)) return kept(tensor, 'excluded');
+    if (isIncluded && !isIncluded(name)) return kept(tensor, 'not included');
+    const role = rules.roleOf(name);
+    if (shape.length !== 2) return kept(tensor, `not a matrix, rank ${shape.length}`);
+    if (!isIncluded) {
+      if (role === undefined) return kept(tensor, "not a module's weight");
+      if (hasWeights) return kept(tensor, 'plain in a quantized model');
+      if (role !== 'linear' && role !== 'tied head') return kept(tensor, KEPT_ROLES[role]);
+    }
+    if (!PACKABLE_DTYPES.has(dtype)) return kept(tensor, `dtype ${dtype}`);
+    const packed = shapeOrReason(shape, groupSize);
+    if (typeof packed === 'string') return kept(tensor, packed);
+    const keepPlain = role === 'tied head' || role === 'embedding';
+    return { ...kept(tensor, isIncluded ? 'included' : (role ?? 'linear')), packed, keepPlain };
+  });
+  return [...weights, ...plain];
+}
+
+export function nameOf(found: Found): string {
+  return found.kind === 'weight' ? found.weight.name : found.name;
+}
+
+export function partsOf(found: Found): readonly ModelTensor[] {
+  return found.kind === 'weight' ? found.weight.parts : found.parts;
+}
+
+function selectedWeight(weight: SourceWeight): SelectedWeight {
+  const { name, format, n, k, parts } = weight;
+  return {
+    kind: 'weight',
+    name,
+    dtype: format,
+    shape: [n, k],
+    sizeBytes: parts.reduce((sum, part) => sum + part.sizeBytes, 0),
+    weight,
+    packed: packedShape(weight),
+    keepPlain: false,
+    reason: 'has 4 bits',
+  };
+}
+
+function kept(tensor: ModelTensor, reason: string): SelectedTensor {
+  const { name, dtype, shape, sizeBytes } = tensor;
+  return { kind: 'tensor', name, dtype, shape, sizeBytes, tensor, packed: undefined, keepPlain: true, reason };
+}
+
+/** Kept as it is, unless its type is one that only GGUF has. */
+function leftBehind(tensor: ModelTensor, reason: string): SelectedTensor {
+  return { ...kept(tensor, reason), keepPlain: isDtype(tensor.dtype) };
 }
 
 function shapeOrReason(shape: readonly number[], groupSize: number): WeightShape | string {

@@ -6,6 +6,7 @@ import { type WeightShape, weightShape } from '../limits.js';
 import type { SafetensorsFile } from './safetensors_reader.js';
 import { describeJson, isJsonObject, type JsonValue, parseStrictJsonObject } from './strict_json.js';
 import { inTensor, quoted } from './tensor_error.js';
+import type { TensorFile } from './tensor_file.js';
 
 const FORMAT = 'samebits';
 const LAYOUT_VERSION = '1';
@@ -31,7 +32,7 @@ export function tagMetadata(
 }
 
 /** Whether the file says that it is a samebits checkpoint, of whatever layout. */
-export function isTagged({ metadata }: SafetensorsFile): boolean {
+export function isTagged({ metadata }: Pick<TensorFile, 'metadata'>): boolean {
   return metadata.get('format') === FORMAT && metadata.has('layout');
 }
 
@@ -87,7 +88,8 @@ function untaggedError(file: SafetensorsFile): SamebitsError {
   const code = 'FILE_LAYOUT_UNTAGGED';
   const rule = `${file.name} must carry the samebits layout tag`;
   const expected = `format "${FORMAT}" and layout "${COALESCED_LAYOUT}" in __metadata__`;
-  const fix = "Quantize the model's bf16, f16 or f32 weights with 'samebits convert', which writes the tag.";
+  const command = `samebits convert ${file.name} OUT.safetensors`;
+  const fix = `Run '${command}', which repacks what it knows and writes the tag.`;
   const scales = [...file.tensors.keys()].flatMap((name) => looksOf(file, name));
   const native = scales.find(({ looks }) => looks === 'native');
   if (native) {
@@ -97,7 +99,8 @@ function untaggedError(file: SafetensorsFile): SamebitsError {
   const square = scales.find(({ looks }) => looks === 'square');
   if (square) {
     const got = `none; scale ${quoted(square.name)} is square, [${square.shape}]: [N, n_groups] and [n_groups, N] look alike`;
-    return new SamebitsError('FILE_LAYOUT_AMBIGUOUS', { rule, expected, got, fix });
+    const choose = `Run '${command} --layout native' for [n_groups, N], or '--layout coalesced'; its writer knows which.`;
+    return new SamebitsError('FILE_LAYOUT_AMBIGUOUS', { rule, expected, got, fix: choose });
   }
   const coalesced = scales[0];
   const got = coalesced

@@ -1,9 +1,9 @@
 // samebits convert: quantizes and packs a model's linears and writes the tagged file.
 
 import cliProgress from 'cli-progress';
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { printable } from '../../core/checkpoint/tensor_error.js';
-import type { ConversionProgress, ConversionReport } from '../../core/index.js';
+import { type ConversionProgress, type ConversionReport, LAYOUTS, type Layout } from '../../core/index.js';
 import { convertFile } from '../file_convert.js';
 import { formatTable } from '../table.js';
 
@@ -12,6 +12,8 @@ interface ConvertOptions {
   readonly symmetric?: true;
   readonly include?: readonly string[];
   readonly exclude?: readonly string[];
+  readonly layout?: Layout;
+  readonly assumeZeroOffset?: true;
   readonly dryRun?: true;
   readonly force?: true;
   readonly json?: true;
@@ -30,13 +32,22 @@ class Interruption {
 export function registerConvert(program: Command): void {
   program
     .command('convert')
-    .description("quantize and pack a model's linears to 4 bits and keep the rest")
-    .argument('<source>', "a model's folder, its .safetensors file, or the index of its shards")
+    .description("pack a model's 4-bit weights, or quantize its linears to 4 bits, and keep the rest")
+    .argument('<source>', "a model's folder, its .safetensors file, the index of its shards, or a .gguf file")
     .argument('<out>', 'the samebits checkpoint to write')
-    .option('--group-size <g>', 'weights that share a scale: 16, or a power of two from 32', parseGroupSize, 32)
+    .option(
+      '--group-size <g>',
+      'weights that share a scale, for weights that are quantized here: 16, or a power of two from 32',
+      parseGroupSize,
+      32,
+    )
     .option('--symmetric', 'zero point 8 everywhere')
     .option('--include <pattern...>', "pack only matrices that fit a pattern, for example '*.mlp.*'")
     .option('--exclude <pattern...>', 'keep tensors that fit a pattern as they are')
+    .addOption(
+      new Option('--layout <name>', 'what the file cannot say of itself; asked for where needed').choices(LAYOUTS),
+    )
+    .option('--assume-zero-offset', 'read zero points of asymmetric GPTQ v1 as stored + 1')
     .option('--dry-run', 'report without writing')
     .option('--force', 'replace OUT if it exists')
     .option('--json', 'print the report as JSON')
@@ -131,25 +142,35 @@ function print(report: ConversionReport, { out, elapsedSeconds, options }: Run):
     [
       { title: 'tensor' },
       { title: 'dtype' },
-      { title: 'shape', align: 'right' },
+      { title: 'shape, N x K', align: 'right' },
       { title: 'group', align: 'right' },
       { title: 'result' },
       { title: 'relative RMS change', align: 'right' },
       { title: 'largest change', align: 'right' },
+      { title: 'ms', align: 'right' },
+      { title: 'GB/s', align: 'right' },
     ],
-    report.tensors.map(({ name, dtype, shape, packed, keptPlain, reason, change }) => [
+    report.tensors.map(({ name, dtype, shape, packed, keptPlain, reason, change, sourceBytes, elapsedMs }) => [
       printable(name),
       dtype,
       shape.join(' x '),
       packed ? String(packed.groupSize) : '',
-      `${packed ? (keptPlain ? 'packed and kept' : 'packed') : 'kept'}: ${reason}`,
-      change ? `${(100 * change.relativeRms).toFixed(2)} %` : '',
+      `${packed ? (keptPlain ? 'packed and kept' : 'packed') : keptPlain ? 'kept' : 'left out'}: ${reason}`,
+      change ? (change.isLossless ? 'lossless' : `${(100 * change.relativeRms).toFixed(2)} %`) : '',
       change ? change.largest.toPrecision(3) : '',
+      elapsedMs.toFixed(1),
+      (sourceBytes / 1e6 / elapsedMs).toFixed(2),
     ]),
   );
+  const lossy = report.tensors.filter(({ change }) => change && !change.isLossless);
+  const largestRms = Math.max(0, ...lossy.map(({ change }) => change?.relativeRms ?? 0));
+  const loss =
+    lossy.length === 0
+      ? 'lossless'
+      : `${report.packedCount - lossy.length} lossless, ${lossy.length} changed by up to ${(100 * largestRms).toFixed(2)} % RMS`;
   const verb = options.dryRun ? 'would write' : 'wrote';
   process.stdout.write(
-    `${table}\n\n${verb} ${out}: ${report.packedCount} packed weights, ${report.tensors.length} source tensors, ` +
+    `${table}\n\n${verb} ${out}: ${report.packedCount} packed weights (${loss}), ${report.tensors.length} entries, ` +
       `${megabytes(report.sourceBytes)} to ${megabytes(report.outputBytes)} in ${elapsedSeconds.toFixed(1)} s ` +
       `(${rateGBps.toFixed(3)} GB/s)\n`,
   );

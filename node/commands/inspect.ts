@@ -1,6 +1,8 @@
 // samebits inspect: every tensor of a checkpoint, and what can be done with it.
 
 import type { Command } from 'commander';
+import { findWeights } from '../../core/checkpoint/importers.js';
+import { LayoutChoice } from '../../core/checkpoint/layout_choice.js';
 import { printable } from '../../core/checkpoint/tensor_error.js';
 import {
   asSamebitsFile,
@@ -8,7 +10,9 @@ import {
   type ModelCheckpoint,
   openModelCheckpoint,
   planConversion,
+  SafetensorsFile,
   SamebitsError,
+  type Selection,
   type WeightShape,
 } from '../../core/index.js';
 import { locateModel } from '../file_source.js';
@@ -36,7 +40,7 @@ export function registerInspect(program: Command): void {
   program
     .command('inspect')
     .description('list the tensors of a checkpoint and what can be done with them')
-    .argument('<source>', "a samebits checkpoint, a .safetensors file, an index of shards, or a model's folder")
+    .argument('<source>', "a checkpoint: .safetensors, an index of shards, .gguf, or a model's folder")
     .option('--json', 'print the listing as JSON')
     .action(inspect);
 }
@@ -45,7 +49,7 @@ async function inspect(source: string, options: { readonly json?: true }): Promi
   const { folder, entry } = await locateModel(source);
   const model = await openModelCheckpoint(folder, entry);
   try {
-    const listing = model.files.some(isTagged) ? listPacked(model) : listPlain(model);
+    const listing = model.files.some(isTagged) ? listPacked(model) : await listForeign(model);
     if (options.json) process.stdout.write(`${JSON.stringify({ source, ...listing }, null, 1)}\n`);
     else print(source, listing);
   } finally {
@@ -57,6 +61,7 @@ async function inspect(source: string, options: { readonly json?: true }): Promi
 function listPacked(model: ModelCheckpoint): Listing {
   const entries: Entry[] = [];
   for (const file of model.files) {
+    if (!(file instanceof SafetensorsFile)) continue;
     const { weights, plainTensors } = asSamebitsFile(file);
     for (const [name, packed] of weights) {
       const { n, k, nGroups } = packed;
@@ -70,29 +75,40 @@ function listPacked(model: ModelCheckpoint): Listing {
   return { format: 'samebits coalesced-int4, version 1', use: 'verify, matvec, load', entries };
 }
 
-/** Plain models can be converted; what cannot says why. */
-function listPlain(model: ModelCheckpoint): Listing {
-  const format = model.files.length === 1 ? 'safetensors' : `safetensors, ${model.files.length} shards`;
-  const tensors = [...model.tensors.values()];
+/** What convert would do with every weight and tensor; what it cannot read says why. */
+async function listForeign(model: ModelCheckpoint): Promise<Listing> {
+  const found = await findWeights(model, new LayoutChoice());
+  const refused = found.flatMap((entry) => (entry.kind === 'refused' ? [entry] : []));
+  const refusals = refused.map(({ name, parts, error }): Entry => {
+    const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
+    const { dtype = '', shape = [] } = parts[0] ?? {};
+    return { name, dtype, shape, sizeBytes, use: `none: ${error.code}, got ${error.got}. ${error.fix}` };
+  });
+  const files = model.files.length === 1 ? '' : `, ${model.files.length} shards`;
   try {
-    const { tensors: selected } = planConversion(model);
-    const useOf = new Map(
-      selected.map(({ tensor, packed, reason }) => [
-        tensor.name,
-        `convert ${packed ? 'packs' : 'keeps'} it: ${reason}`,
-      ]),
-    );
-    const entries = tensors.map((tensor) => entryOf(tensor, useOf.get(tensor.name) ?? ''));
-    return { format, use: 'convert', entries };
+    const { tensors } = await planConversion(model, { exclude: refused.map(({ name }) => name) });
+    const refusedParts = new Set(refused.flatMap(({ parts }) => parts.map(({ name }) => name)));
+    const entries = tensors.filter(({ name }) => !refusedParts.has(name)).map(entryOf);
+    const formats = [...new Set(entries.flatMap(({ packed, dtype }) => (packed ? [dtype] : [])))].join(', ');
+    const use = refusals.length === 0 ? 'convert' : `convert with --exclude for ${refusals.length} unreadable weights`;
+    return { format: `${model.container}${files}: ${formats}`, use, entries: [...entries, ...refusals] };
   } catch (error) {
     if (!(error instanceof SamebitsError)) throw error;
-    const use = `none: ${error.rule}, got ${error.got}`;
-    return { format, use, entries: tensors.map((tensor) => entryOf(tensor, 'none')) };
+    const listed = [...model.tensors.values()].map(({ name, dtype, shape, sizeBytes }): Entry => {
+      return { name, dtype, shape, sizeBytes, use: 'none' };
+    });
+    const reason = refused[0]?.error ?? error;
+    return {
+      format: `${model.container}${files}`,
+      use: `none: ${reason.rule}, got ${reason.got}`,
+      entries: refusals.length > 0 ? refusals : listed,
+    };
   }
 }
 
-function entryOf({ name, dtype, shape, sizeBytes }: Omit<Entry, 'use'>, use: string): Entry {
-  return { name, dtype, shape, sizeBytes, use };
+function entryOf({ name, dtype, shape, sizeBytes, packed, keepPlain, reason }: Selection): Entry {
+  const verb = packed ? 'packs' : keepPlain ? 'keeps' : 'leaves out';
+  return { name, dtype, shape, sizeBytes, ...(packed && { packed }), use: `convert ${verb} it: ${reason}` };
 }
 
 function print(source: string, { format, use, entries }: Listing): void {
@@ -100,7 +116,7 @@ function print(source: string, { format, use, entries }: Listing): void {
     [
       { title: 'tensor' },
       { title: 'dtype' },
-      { title: 'shape', align: 'right' },
+      { title: 'shape, N x K', align: 'right' },
       { title: 'group', align: 'right' },
       { title: 'bytes', align: 'right' },
       { title: 'use' },

@@ -203,8 +203,7 @@ const CASES: Readonly<Record<FileCode, readonly Case[]>> = {
     ],
     [
       'converting packed tensors',
-      () =>
-        openFolder({ 'model.safetensors': fileBytes(headerOf(entry('a.qweight', 'I32', [1, 1], 0, 4)), [0, 0, 0, 0]) }),
+      () => openFolder({ 'model.safetensors': fileBytes(headerOf(entry('a.absmax', 'F32', [1], 0, 4)), [0, 0, 0, 0]) }),
     ],
     [
       'converting where nothing can be packed',

@@ -71,7 +71,7 @@ async function openModel(tensors: readonly Tensor[], config?: object) {
 
 async function convertModel(tensors: readonly Tensor[], options: SelectionOptions = {}, config?: object) {
   const sink = new MemorySink();
-  const report = await runConversion(planConversion(await openModel(tensors, config), options), sink);
+  const report = await runConversion(await planConversion(await openModel(tensors, config), options), sink);
   return { report, bytes: sink.bytes, file: await openSamebitsFile(memorySource(sink.bytes)) };
 }
 
@@ -82,7 +82,7 @@ describe('the real model', () => {
   const convertReal = async () => {
     const model = await openModelCheckpoint(fileFolder(MODEL));
     const sink = new MemorySink();
-    report = await runConversion(planConversion(model), sink);
+    report = await runConversion(await planConversion(model), sink);
     await model.close();
     return sink.bytes;
   };
@@ -147,12 +147,12 @@ describe('the real model', () => {
 describe('which tensors are packed', () => {
   const matrix = (name: string, shape = [4, 64]): Tensor => ({ name, dtype: 'BF16', shape });
   const outcomes = async (tensors: readonly Tensor[], config: object | undefined, options: SelectionOptions = {}) => {
-    const plan = planConversion(await openModel([matrix('always.q_proj.weight'), ...tensors], config), options);
+    const plan = await planConversion(await openModel([matrix('always.q_proj.weight'), ...tensors], config), options);
     return Object.fromEntries(
       plan.tensors
         .slice(1)
-        .map(({ tensor, packed, keepPlain, reason }) => [
-          tensor.name,
+        .map(({ name, packed, keepPlain, reason }) => [
+          name,
           `${packed ? (keepPlain ? 'both' : 'packed') : 'kept'}: ${reason}`,
         ]),
     );
@@ -258,7 +258,7 @@ describe('which tensors are packed', () => {
 
   test('a group size that does not divide K leaves that weight plain', async () => {
     const large = matrix('b.weight', [4, 128]);
-    const plan = planConversion(await openModel([matrix('a.weight', [4, 96]), large]), { groupSize: 64 });
+    const plan = await planConversion(await openModel([matrix('a.weight', [4, 96]), large]), { groupSize: 64 });
     expect(plan.tensors.map(({ reason }) => reason)).toEqual(['group size 64 does not divide K = 96', 'linear']);
   });
 });
@@ -314,7 +314,7 @@ describe('sources', () => {
       ]),
     );
     const sink = new MemorySink();
-    await runConversion(planConversion(await openModelCheckpoint(folder)), sink);
+    await runConversion(await planConversion(await openModelCheckpoint(folder)), sink);
     expect(Buffer.compare(sink.bytes, (await convertModel(tensors)).bytes)).toBe(0);
   });
 
@@ -371,7 +371,7 @@ describe('slices', () => {
       reads.push(length);
       return read(name, start, length);
     };
-    await runConversion(planConversion(model), counted);
+    await runConversion(await planConversion(model), counted);
     expect(Math.max(...reads)).toBeLessThanOrEqual(SLICE_BYTES);
     expect(largestWrite).toBeLessThanOrEqual(SLICE_BYTES);
     expect(reads).toHaveLength(6);
@@ -382,16 +382,16 @@ describe('slices', () => {
 
   test('a slice of tiny weights is no reason to refuse a tensor, a tensor of them is', async () => {
     const partly = await openModel([huge((row) => (row < ROWS_PER_SLICE ? 1e-36 : 1))]);
-    expect((await runConversion(planConversion(partly), discardingSink)).packedCount).toBe(1);
+    expect((await runConversion(await planConversion(partly), discardingSink)).packedCount).toBe(1);
     const wholly = await openModel([huge(() => 1e-36)]);
-    const error = await refusal(() => runConversion(planConversion(wholly), discardingSink));
+    const error = await refusal(async () => runConversion(await planConversion(wholly), discardingSink));
     expect(error.code).toBe('WEIGHT_EXPONENT_OUT_OF_RANGE');
     expect(error.message).toContain('"huge.weight"');
   });
 
   test('a weight that is not finite names its tensor and the rows', async () => {
     const model = await openModel([huge((row, k) => (row === N - 1 && k === 5 ? Number.NaN : 1))]);
-    const error = await refusal(() => runConversion(planConversion(model), discardingSink));
+    const error = await refusal(async () => runConversion(await planConversion(model), discardingSink));
     expect(error.code).toBe('WEIGHT_NOT_FINITE');
     expect(error.message).toContain(`"huge.weight", rows counted from ${2 * ROWS_PER_SLICE}`);
     expect(error.message).toContain('[2, 5]');
@@ -399,7 +399,7 @@ describe('slices', () => {
 
   test('progress adds up, and an abort ends the conversion between slices', async () => {
     const model = await openModel([huge(() => 1)]);
-    const plan = planConversion(model);
+    const plan = await planConversion(model);
     const seen: number[] = [];
     await runConversion(plan, discardingSink, {
       onProgress: ({ doneBytes, totalBytes, tensor }) => {

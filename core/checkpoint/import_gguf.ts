@@ -1,0 +1,142 @@
+// GGUF: Q4_0, Q4_1 and Q4_K blocks, whose scales lie between the codes.
+
+import { f16Values } from './f16.js';
+import { isBlockType } from './gguf_types.js';
+import type { LayoutChoice } from './layout_choice.js';
+import type { ModelCheckpoint } from './model_checkpoint.js';
+import { gather } from './nibbles.js';
+import { readRows, rowBlocks } from './part_reader.js';
+import { type Found, foundWeight, type SourceRows, type SourceWeight } from './source_weight.js';
+import type { ModelTensor } from './tensor_file.js';
+import { u16View, u32View } from './views.js';
+
+const GROUP_SIZE = 32;
+
+/** Unpacks whole rows of blocks: codes into `qdata`, one scale and offset for every 32 of them. */
+type Unpack = (bytes: Uint8Array<ArrayBuffer>, qdata: Uint32Array, scale: Float64Array, offset: Float64Array) => void;
+
+const UNPACK: Readonly<Partial<Record<string, Unpack>>> = { Q4_0: unpackQ40, Q4_1: unpackQ41, Q4_K: unpackQ4K };
+
+/** Tensors of block types; those of 4 bits become weights, the others stay behind. */
+export async function importGguf(model: ModelCheckpoint, _layout: LayoutChoice): Promise<readonly Found[]> {
+  const found: Found[] = [];
+  for (const [name, tensor] of model.tensors) {
+    if (!isBlockType(tensor.dtype)) continue;
+    const unpack = UNPACK[tensor.dtype];
+    const left = (reason: string) => found.push({ kind: 'left', name, parts: [tensor], reason });
+    if (!unpack) left(`${tensor.dtype} is not a 4-bit type that can be packed`);
+    else if (tensor.shape.length !== 2) left(`not a matrix, rank ${tensor.shape.length}`);
+    else found.push(await foundWeight(name, [tensor], () => blockWeight(tensor, unpack)));
+  }
+  return found;
+}
+
+function blockWeight(tensor: ModelTensor, unpack: Unpack): SourceWeight {
+  const { name, dtype, sizeBytes } = tensor;
+  const [n = 0, k = 0] = tensor.shape;
+  async function* slices(): AsyncGenerator<SourceRows> {
+    for (const { firstRow, n: rows } of rowBlocks(n, sizeBytes / n)) {
+      const bytes = await readRows(tensor, firstRow, rows);
+      const qdata = new Uint8Array((rows * k) / 2);
+      const scale = new Float64Array((rows * k) / GROUP_SIZE);
+      const offset = new Float64Array(scale.length);
+      unpack(bytes, new Uint32Array(qdata.buffer), scale, offset);
+      yield { firstRow, n: rows, qdata, scale, offset, readBytes: bytes.byteLength };
+    }
+  }
+  return { name, format: `gguf:${dtype}`, parts: [tensor], n, k, groupSize: GROUP_SIZE, slices };
+}
+
+/** 18 bytes: d f16, then 16 bytes with code j in the low and code j + 16 in the high nibble. `w = (q - 8) * d`. */
+function unpackQ40(
+  bytes: Uint8Array<ArrayBuffer>,
+  qdata: Uint32Array,
+  scale: Float64Array,
+  offset: Float64Array,
+): void {
+  const halves = u16View(bytes);
+  const f16 = f16Values();
+  for (let group = 0, from = 0, to = 0; group < scale.length; group++, from += 9, to += 4) {
+    const d = f16[halves[from]!]!;
+    scale[group] = d;
+    offset[group] = -8 * d;
+    for (let i = 0; i < 2; i++) {
+      const first = halves[from + 1 + 4 * i]! | (halves[from + 2 + 4 * i]! << 16);
+      const second = halves[from + 3 + 4 * i]! | (halves[from + 4 + 4 * i]! << 16);
+      qdata[to + i] = lowNibbles(first, second);
+      qdata[to + 2 + i] = highNibbles(first, second);
+    }
+  }
+}
+
+/** 20 bytes: d and m f16, then codes as in Q4_0. `w = q * d + m`. */
+function unpackQ41(
+  bytes: Uint8Array<ArrayBuffer>,
+  qdata: Uint32Array,
+  scale: Float64Array,
+  offset: Float64Array,
+): void {
+  const words = u32View(bytes);
+  const f16 = f16Values();
+  for (let group = 0, from = 0, to = 0; group < scale.length; group++, from += 5, to += 4) {
+    const head = words[from]!;
+    scale[group] = f16[head & 0xffff]!;
+    offset[group] = f16[head >>> 16]!;
+    for (let i = 0; i < 2; i++) {
+      const first = words[from + 1 + 2 * i]!;
+      const second = words[from + 2 + 2 * i]!;
+      qdata[to + i] = lowNibbles(first, second);
+      qdata[to + 2 + i] = highNibbles(first, second);
+    }
+  }
+}
+
+const Q4K_WORDS = 36;
+const Q4K_GROUPS = 8;
+
+/**
+ * 144 bytes for 256 codes: d and dmin f16; 6-bit scales and minimums of eight groups in 12 bytes; four chunks of 32 bytes,
+ * each with one group in its low and the next in its high nibbles. `w = (d * sc) * q - dmin * m`.
+ */
+function unpackQ4K(
+  bytes: Uint8Array<ArrayBuffer>,
+  qdata: Uint32Array,
+  scale: Float64Array,
+  offset: Float64Array,
+): void {
+  const words = u32View(bytes);
+  const f16 = f16Values();
+  for (let from = 0, group = 0, to = 0; group < scale.length; from += Q4K_WORDS, group += Q4K_GROUPS) {
+    const head = words[from]!;
+    const d = f16[head & 0xffff]!;
+    const dmin = f16[head >>> 16]!;
+    // Scales 0..3 and minimums 0..3 are six bits of a byte each; the others take their two top bits from those bytes.
+    const a = words[from + 1]!;
+    const b = words[from + 2]!;
+    const c = words[from + 3]!;
+    const scales = [a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | ((a >>> 2) & 0x30303030)];
+    const minimums = [b & 0x3f3f3f3f, ((c >>> 4) & 0x0f0f0f0f) | ((b >>> 2) & 0x30303030)];
+    for (let j = 0; j < Q4K_GROUPS; j++) {
+      const shift = 8 * (j & 3);
+      scale[group + j] = d * ((scales[j >> 2]! >>> shift) & 63);
+      offset[group + j] = -dmin * ((minimums[j >> 2]! >>> shift) & 63);
+    }
+    for (let chunk = 0; chunk < 4; chunk++, to += 8) {
+      const at = from + 4 + 8 * chunk;
+      for (let i = 0; i < 4; i++) {
+        const first = words[at + 2 * i]!;
+        const second = words[at + 2 * i + 1]!;
+        qdata[to + i] = lowNibbles(first, second);
+        qdata[to + 4 + i] = highNibbles(first, second);
+      }
+    }
+  }
+}
+
+function lowNibbles(first: number, second: number): number {
+  return gather(first & 0x0f0f0f0f) | (gather(second & 0x0f0f0f0f) << 16);
+}
+
+function highNibbles(first: number, second: number): number {
+  return gather((first >>> 4) & 0x0f0f0f0f) | (gather((second >>> 4) & 0x0f0f0f0f) << 16);
+}

@@ -1,0 +1,78 @@
+// The seam between formats: what an importer finds in a checkpoint, and how it hands over a 4-bit weight.
+
+import { SamebitsError } from '../errors.js';
+import type { LayoutChoice } from './layout_choice.js';
+import type { ModelCheckpoint } from './model_checkpoint.js';
+import { quoted } from './tensor_error.js';
+import type { ModelTensor } from './tensor_file.js';
+
+/** Some rows of a 4-bit weight in the source's own terms: `w = scale * q + offset`, exactly. */
+export interface SourceRows {
+  readonly firstRow: number;
+  /** Rows. */
+  readonly n: number;
+  /** u8[n, K/2], even k in the low nibble, aligned to 4 bytes. Belongs to the receiver, who may change it. */
+  readonly qdata: Uint8Array<ArrayBuffer>;
+  /** f64[n, K / groupSize] of the source's groups. */
+  readonly scale: Float64Array;
+  /** f64[n, K / groupSize]: minus zero point times scale, or whatever the format adds. */
+  readonly offset: Float64Array;
+  /** Bytes of the source that these rows took. */
+  readonly readBytes: number;
+}
+
+/** A 4-bit weight of a foreign format. */
+export interface SourceWeight {
+  /** What it is called once packed: its module's name and `.weight`. */
+  readonly name: string;
+  /** For people and for the tag's `source`: `gptq:v1`, `gguf:Q4_K`. */
+  readonly format: string;
+  /** The tensors it is made of. */
+  readonly parts: readonly ModelTensor[];
+  readonly n: number;
+  readonly k: number;
+  /** Weights that share a scale in the source; it divides K. */
+  readonly groupSize: number;
+  /** All rows once, in order, in slices of bounded size. Errors name the tensor. */
+  slices(): AsyncGenerator<SourceRows>;
+}
+
+/** What an importer makes of the tensors that belong together. */
+export type Found =
+  | { readonly kind: 'weight'; readonly weight: SourceWeight }
+  /** Not to be packed, and no reason to refuse the rest: another width in a mixed checkpoint. */
+  | { readonly kind: 'left'; readonly name: string; readonly parts: readonly ModelTensor[]; readonly reason: string }
+  /** The conversion is refused with this unless the weight is excluded. */
+  | {
+      readonly kind: 'refused';
+      readonly name: string;
+      readonly parts: readonly ModelTensor[];
+      readonly error: SamebitsError;
+    };
+
+/** One format: finds its weights by names, dtypes and config. Gives nothing for a checkpoint of another format. */
+export type Importer = (model: ModelCheckpoint, layout: LayoutChoice) => Promise<readonly Found[]>;
+
+/** The outcome of `make`: the weight, or the refusal that it ended with. */
+export async function foundWeight(
+  name: string,
+  parts: readonly ModelTensor[],
+  make: () => SourceWeight | Promise<SourceWeight>,
+): Promise<Found> {
+  try {
+    return { kind: 'weight', weight: await make() };
+  } catch (error) {
+    if (error instanceof SamebitsError) return { kind: 'refused', name, parts, error };
+    throw error;
+  }
+}
+
+/** FILE_FORMAT_UNSUPPORTED for one weight. */
+export function unsupportedWeight(name: string, rule: string, expected: string, got: string, fix?: string) {
+  return new SamebitsError('FILE_FORMAT_UNSUPPORTED', {
+    rule: `weight ${quoted(name)}: ${rule}`,
+    expected,
+    got,
+    fix: fix ?? "Leave it out with --exclude, or start from the model's unquantized weights.",
+  });
+}
