@@ -109,6 +109,7 @@ class Weight {
 
  private:
   void copy(DeviceMemory &to, uint64_t offset, const void *from, uint64_t size_bytes);
+  std::mutex mutex_;
   SamebitsDeviceWeight view_;
   DeviceMemory qdata_, scale_zero_;
   uint64_t qdata_filled_ = 0, scale_zero_filled_ = 0;

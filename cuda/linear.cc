@@ -71,12 +71,14 @@ void Weight::copy(DeviceMemory &to, uint64_t offset, const void *from, uint64_t 
 }
 
 void Weight::append_qdata(const std::vector<uint8_t> &bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   check_piece("qdata must arrive whole", qdata_filled_, bytes.size(), qdata_.size_bytes());
   copy(qdata_, qdata_filled_, bytes.data(), bytes.size());
   qdata_filled_ += bytes.size();
 }
 
 void Weight::append_scales(const std::vector<uint16_t> &scale, const std::vector<uint16_t> &zero_point) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t count = scale.size();
   if (zero_point.size() != count) {
     throw_argument("scale and zeroPoint must arrive in equal pieces", std::to_string(count * 2) + " bytes",
@@ -94,6 +96,7 @@ void Weight::append_scales(const std::vector<uint16_t> &scale, const std::vector
 }
 
 void Weight::seal() {
+  const std::lock_guard<std::mutex> lock(mutex_);
   if (qdata_filled_ != qdata_.size_bytes() || scale_zero_filled_ != scale_zero_.size_bytes()) {
     throw_argument("a weight must be filled before it is used", std::to_string(size_bytes()) + " bytes",
                    std::to_string(qdata_filled_ + scale_zero_filled_) + " bytes", "Send every piece of the upload.");

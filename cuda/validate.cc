@@ -41,7 +41,7 @@ SamebitsStatus check_dtype_and_rank(const SamebitsOperand &operand, const char *
   if (operand.dtype == nullptr || std::strcmp(operand.dtype, dtype) != 0) {
     print(refusal->rule, "%s must be %s", name, dtype);
     print(refusal->expected, "dtype '%s'", dtype);
-    print(refusal->got, "dtype '%s'", operand.dtype == nullptr ? "" : operand.dtype);
+    print(refusal->got, "dtype '%.64s'", operand.dtype == nullptr ? "" : operand.dtype);
     return refuse(refusal, SAMEBITS_DTYPE_MISMATCH, "Pass packed u8 codes, and bf16 bit patterns.");
   }
   if (operand.rank != 2) {
@@ -153,9 +153,8 @@ const char *samebits_status_name(SamebitsStatus status) {
     case SAMEBITS_WEIGHT_EXPONENT_OUT_OF_RANGE: return "WEIGHT_EXPONENT_OUT_OF_RANGE";
     case SAMEBITS_M_UNSUPPORTED: return "M_UNSUPPORTED";
     case SAMEBITS_INPUT_LENGTH_MISMATCH: return "INPUT_LENGTH_MISMATCH";
-    case SAMEBITS_ARGUMENT_INVALID: return "ARGUMENT_INVALID";
   }
-  return "ARGUMENT_INVALID";
+  return "UNKNOWN";
 }
 
 SamebitsStatus samebits_validate_description(const SamebitsWeightDescription *description, SamebitsLayout layout,
