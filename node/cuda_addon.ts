@@ -105,16 +105,16 @@ export interface LoadedAddon {
   readonly path: string;
 }
 
-/** Where the addon may be: beside the built library, or in dist of a clone. SAMEBITS_CUDA_ADDON names another one. */
+/** Where the addon may be, seen from a chunk or an entry of the built library or from the sources of a clone. */
 function candidatePaths(): readonly string[] {
   const chosen = process.env['SAMEBITS_CUDA_ADDON'];
   if (chosen) return [chosen];
   const here = dirname(fileURLToPath(import.meta.url));
-  return ['../cuda', '../dist/cuda'].map((folder) => join(here, folder, 'samebits_cuda.node'));
+  return ['cuda', '../cuda', '../dist/cuda'].map((folder) => join(here, folder, 'samebits_cuda.node'));
 }
 
 /**
- * Loads the addon; loading needs no driver.
+ * Loads the addon, from SAMEBITS_CUDA_ADDON when that is set; loading needs no driver.
  * @throws SamebitsError BACKEND_UNAVAILABLE listing every path that was tried and why it failed
  */
 export function loadCudaAddon(): LoadedAddon {
