@@ -87,6 +87,6 @@ function nvccFinding(): Finding {
     what: 'nvcc',
     status: found ? 'ok' : 'missing',
     detail: found ?? 'not on PATH, in CUDA_HOME or in /usr/local/cuda/bin; needed only to build the CUDA addon',
-    fix: found ? '' : "Install the CUDA toolkit (12.8 or newer) and run 'npm run build'.",
+    fix: found ? '' : "Install the CUDA toolkit (12.3 or newer) and run 'npm run build'.",
   };
 }
