@@ -1,0 +1,405 @@
+// Each foreign format against bytes written from its rules: golden words and blocks by hand, then whole weights.
+
+import { describe, expect, test } from 'vitest';
+import {
+  type CoalescedInt4Tensor,
+  dequantize,
+  type ImportOptions,
+  MemorySink,
+  memoryFolder,
+  memorySource,
+  numberFromBf16,
+  openModelCheckpoint,
+  openSamebitsFile,
+  planConversion,
+  Random,
+  runConversion,
+  type SourceFolder,
+} from '../../core/index.js';
+import { gguf, q4kBlock, q40, q41 } from './gguf_bytes.js';
+import {
+  awqParts,
+  compressedParts,
+  folderOf,
+  gptqParts,
+  groups,
+  intxParts,
+  mlxParts,
+  type PlainNumbers,
+  torchaoMetadata,
+  torchaoParts,
+} from './import_bytes.js';
+
+async function convertFolder(folder: SourceFolder, options: ImportOptions = {}, entry?: string) {
+  const sink = new MemorySink();
+  const report = await runConversion(await planConversion(await openModelCheckpoint(folder, entry), options), sink);
+  const file = await openSamebitsFile(memorySource(sink.bytes));
+  return { report, file };
+}
+
+const ggufFolder = (bytes: Uint8Array) => memoryFolder(new Map([['m.gguf', bytes]]));
+const convertGguf = (bytes: Uint8Array) => convertFolder(ggufFolder(bytes), {}, 'm.gguf');
+
+const codesOf = ({ qdata }: CoalescedInt4Tensor) => [...qdata].flatMap((byte) => [byte & 15, byte >> 4]);
+const values = (bits: Uint16Array) => [...bits].map(numberFromBf16);
+const hex = (text: string) =>
+  Uint8Array.from(text.replaceAll(' ', '').match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
+
+/** Codes of every value, scales that are powers of two, integer zero points: every format holds them exactly. */
+function numbers(n: number, k: number, groupSize: number, zero?: number): PlainNumbers {
+  const random = Random.named(`${n} ${k} ${groupSize}`);
+  const count = (n * k) / groupSize;
+  return {
+    n,
+    k,
+    groupSize,
+    q: Uint8Array.from({ length: n * k }, () => random.below(16)),
+    scale: Float64Array.from({ length: count }, () => 2 ** -random.below(8) * (random.below(2) === 0 ? 1 : 1.5)),
+    zero: Float64Array.from({ length: count }, () => zero ?? 1 + random.below(15)),
+  };
+}
+
+/** What the packed weight must be: same codes, and each group split into the power of two that divides it. */
+function expectWeight(weight: CoalescedInt4Tensor, w: PlainNumbers): void {
+  const splits = w.groupSize / weight.groupSize;
+  const spread = (list: Float64Array) => [...list].flatMap((value) => new Array(splits).fill(value));
+  expect([weight.n, weight.k]).toEqual([w.n, w.k]);
+  expect(codesOf(weight)).toEqual([...w.q]);
+  expect(values(weight.scale)).toEqual(spread(w.scale));
+  expect(values(weight.zeroPoint)).toEqual(spread(w.zero));
+}
+
+const GPTQ = { bits: 4, quant_method: 'gptq', desc_act: false };
+const config = (quantization_config: object) => ({ 'config.json': { quantization_config } });
+const AWQ = config({ quant_method: 'awq', version: 'gemm', bits: 4, zero_point: true });
+const COMPRESSED = config({ quant_method: 'compressed-tensors', format: 'pack-quantized' });
+const mlxConfig = (group_size: number) => ({ 'config.json': { quantization: { group_size, bits: 4 } } });
+
+describe('golden words', () => {
+  const zeros = (count: number) => new Array<number>(count).fill(0);
+
+  test('GPTQ: the word for k = 0..7 with codes 0..7 is 0x76543210, qzeros 0x77777777 mean 8', async () => {
+    const parts = [
+      { name: 'm.qweight', dtype: 'I32', shape: [4, 8], values: [0x76543210, ...zeros(31)] },
+      { name: 'm.qzeros', dtype: 'I32', shape: [1, 1], values: [0x77777777] },
+      { name: 'm.scales', dtype: 'F16', shape: [1, 8], values: new Array(8).fill(0.5) },
+    ] as const;
+    const { file, report } = await convertFolder(folderOf(parts, config({ ...GPTQ, sym: true, group_size: 32 })));
+    const weight = await file.readWeight('m.weight');
+    expect(codesOf(weight).slice(0, 9)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 0]);
+    expect(values(weight.zeroPoint)).toEqual(new Array(8).fill(8));
+    expect(report.tensors[0]?.change).toEqual({ isLossless: true, relativeRms: 0, largest: 0 });
+    expect(file.convertedFrom).toBe('gptq:v1');
+  });
+
+  test('AWQ: the word for columns 0..7 with codes 0..7 is 0x75316420, and zero points have no offset', async () => {
+    const parts = [
+      { name: 'm.qweight', dtype: 'I32', shape: [32, 1], values: [0x75316420, ...zeros(31)] },
+      { name: 'm.qzeros', dtype: 'I32', shape: [1, 1], values: [0x75316420] },
+      { name: 'm.scales', dtype: 'F16', shape: [1, 8], values: new Array(8).fill(2) },
+    ] as const;
+    const { file } = await convertFolder(folderOf(parts, AWQ));
+    const weight = await file.readWeight('m.weight');
+    for (let n = 0; n < 8; n++) expect(codesOf(weight).slice(32 * n, 32 * n + 2), `row ${n}`).toEqual([n, 0]);
+    expect(values(weight.zeroPoint)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(file.convertedFrom).toBe('awq:gemm');
+  });
+
+  test('Q4_0 block: d = -0.5, codes 0..15 twice', async () => {
+    const data = hex('00b8 00112233445566778899aabbccddeeff');
+    const { file, report } = await convertGguf(gguf([{ name: 'a.weight', type: 2, dims: [32, 1], data }]));
+    const weight = await file.readWeight('a.weight');
+    expect(codesOf(weight)).toEqual([...Array(16).keys(), ...Array(16).keys()]);
+    expect([values(weight.scale), values(weight.zeroPoint)]).toEqual([[-0.5], [8]]);
+    expect(report.tensors[0]?.change?.isLossless).toBe(true);
+    expect(file.convertedFrom).toBe('gguf:Q4_0');
+  });
+
+  test('Q4_1 block: d = 0.25, m = -1.5, code i is (7i + 3) mod 16', async () => {
+    const data = hex('0034 00be 33aa1188ff66dd44bb22990077ee55cc');
+    const { file } = await convertGguf(gguf([{ name: 'a.weight', type: 3, dims: [32, 1], data }]));
+    const weight = await file.readWeight('a.weight');
+    expect(codesOf(weight)).toEqual(Array.from({ length: 32 }, (_, i) => (7 * i + 3) % 16));
+    expect(weight.qdata).toEqual(hex('a3816f4d2b09e7c5a3816f4d2b09e7c5'));
+    expect([values(weight.scale), values(weight.zeroPoint)]).toEqual([[0.25], [6]]);
+  });
+
+  test('Q4_K block: six-bit scales and minimums across bytes, chunks of 32 bytes', async () => {
+    const qs = Uint8Array.from({ length: 128 }, (_, i) => (i * 37 + 11) & 255);
+    // d = 0.125, dmin = 0.0625
+    const data = [...hex('0030 002c 4182c3ff4586c7fe314253ac'), ...qs];
+    const { file } = await convertGguf(gguf([{ name: 'a.weight', type: 12, dims: [256, 1], data }]));
+    const weight = await file.readWeight('a.weight');
+    const sc = [1, 2, 3, 63, 17, 34, 51, 60];
+    const m = [5, 6, 7, 62, 19, 36, 53, 58];
+    const expected = Array.from({ length: 256 }, (_, k) => {
+      const byte = qs[32 * Math.floor(k / 64) + (k % 32)]!;
+      return k % 64 < 32 ? byte & 15 : byte >> 4;
+    });
+    expect(codesOf(weight)).toEqual(expected);
+    expect(values(weight.scale)).toEqual(sc.map((s) => 0.125 * s));
+    values(weight.zeroPoint).forEach((zero, j) => {
+      expect(Math.abs(zero / ((0.0625 * m[j]!) / (0.125 * sc[j]!)) - 1)).toBeLessThanOrEqual(2 ** -8);
+    });
+  });
+
+  test('stock torchao: byte 0x00 is codes 8 and 8, 0x87 is codes 15 and 0', async () => {
+    const w = numbers(1, 32, 32, 8);
+    const [, scale, zeroPoint] = torchaoParts(w, true);
+    const qdata = { name: 'm._weight_qdata', dtype: 'I8', shape: [1, 16], values: [0, 0x87, ...zeros(14)] } as const;
+    const { file } = await convertFolder(folderOf([qdata, scale!, zeroPoint!], {}, torchaoMetadata('Int4Tensor', 32)));
+    expect([...(await file.readWeight('m.weight')).qdata].slice(0, 2)).toEqual([0x88, 0x0f]);
+  });
+});
+
+describe.each([
+  [8, 64, 32],
+  [16, 96, 16],
+  [24, 96, 48],
+  [8, 160, 160],
+  [40, 256, 128],
+  [136, 512, 64],
+])('whole weights, N = %i, K = %i, groups of %i', (n, k, groupSize) => {
+  const w = numbers(n, k, groupSize);
+  const symmetric = numbers(n, k, groupSize, 8);
+  const CASES: Readonly<Record<string, readonly [SourceFolder, PlainNumbers, string, ImportOptions?]>> = {
+    'torchao, unsigned': [
+      folderOf(torchaoParts(w, false), {}, torchaoMetadata('Int4Tensor', groupSize)),
+      w,
+      'torchao:Int4Tensor-unsigned',
+    ],
+    'torchao, signed': [
+      folderOf(torchaoParts(w, true), {}, torchaoMetadata('Int4Tensor', groupSize)),
+      w,
+      'torchao:Int4Tensor-signed',
+    ],
+    'torchao, a code a byte': [
+      folderOf(
+        intxParts(w),
+        {},
+        torchaoMetadata('IntxUnpackedToInt8Tensor', groupSize, {
+          target_dtype: { _type: 'torch.dtype', _data: 'int4' },
+        }),
+      ),
+      w,
+      'torchao:IntxUnpackedToInt8Tensor',
+    ],
+    'GPTQ v2': [
+      folderOf(
+        gptqParts(w, (z) => z),
+        config({ ...GPTQ, checkpoint_format: 'gptq_v2', sym: false }),
+      ),
+      w,
+      'gptq:v2',
+    ],
+    'GPTQ v1, symmetric': [
+      folderOf(
+        gptqParts(symmetric, (z) => z - 1),
+        { 'quantize_config.json': { bits: 4, group_size: groupSize, sym: true } },
+      ),
+      symmetric,
+      'gptq:v1',
+    ],
+    'GPTQ v1, asymmetric, told so': [
+      folderOf(
+        gptqParts(w, (z) => z - 1),
+        config({ ...GPTQ, sym: false }),
+      ),
+      w,
+      'gptq:v1',
+      { assumeZeroOffset: true },
+    ],
+    'GPTQ v2 without a config': [folderOf(gptqParts(w, (z) => z)), w, 'gptq:v2', { layout: 'gptq-v2' }],
+    AWQ: [folderOf(awqParts(w), AWQ), w, 'awq:gemm'],
+    'AWQ without a config': [folderOf(awqParts(w)), w, 'awq:gemm'],
+    'compressed-tensors, asymmetric': [
+      folderOf(compressedParts(w, 'packed'), COMPRESSED),
+      w,
+      'compressed-tensors:pack-quantized',
+    ],
+    'compressed-tensors, signed zero points': [
+      folderOf(compressedParts(w, 'signed'), COMPRESSED),
+      w,
+      'compressed-tensors:pack-quantized',
+    ],
+    'compressed-tensors, symmetric': [
+      folderOf(compressedParts(symmetric, 'none'), COMPRESSED),
+      symmetric,
+      'compressed-tensors:pack-quantized',
+    ],
+    MLX: [folderOf(mlxParts(w), mlxConfig(groupSize)), w, 'mlx:affine'],
+    'MLX without a config': [folderOf(mlxParts(w)), w, 'mlx:affine', { layout: 'mlx' }],
+    'untagged, native': [folderOf(torchaoParts(w, false, 'BF16', 'm.weight.')), w, 'torchao:Int4Tensor-unsigned'],
+  };
+
+  test.each(Object.entries(CASES))('%s', async (_, [folder, expected, format, options]) => {
+    const { file, report } = await convertFolder(folder, options);
+    expectWeight(await file.readWeight('m.weight'), expected);
+    expect(file.convertedFrom).toBe(format);
+    expect(report.tensors).toHaveLength(1);
+    expect(report.tensors[0]).toMatchObject({
+      dtype: format,
+      shape: [n, k],
+      change: { isLossless: true, relativeRms: 0, largest: 0 },
+    });
+    expect(file.plainTensors.size).toBe(0);
+  });
+});
+
+describe('GGUF, whole weights', () => {
+  const w = numbers(6, 96, 32);
+  const eight = numbers(6, 96, 32, 8);
+
+  test('Q4_0, Q4_1, Q4_K and plain tensors in one file', async () => {
+    const random = Random.named('Q4_K');
+    const q = Uint8Array.from({ length: 2 * 512 }, () => random.below(16));
+    const sc = [1, 2, 4, 8, 16, 32, 63, 48];
+    const m = sc.map((s, j) => (j * s) % 64);
+    const q4k = [0, 1, 2, 3].flatMap((b) => q4kBlock(q.subarray(256 * b, 256 * b + 256), 2 ** -b, 2 ** -b, sc, m));
+    const bytes = gguf([
+      { name: 'zero.weight', type: 2, dims: [96, 6], data: q40(eight) },
+      { name: 'one.weight', type: 3, dims: [96, 6], data: q41(w) },
+      { name: 'k.weight', type: 12, dims: [512, 2], data: q4k },
+      { name: 'norm.weight', type: 0, dims: [2], data: [0, 0, 128, 63, 0, 0, 0, 64] },
+      { name: 'half.weight', type: 1, dims: [32, 2], data: new Uint8Array(128).fill(7) },
+      { name: 'brain.weight', type: 30, dims: [32, 2], data: new Uint8Array(128).fill(9) },
+      { name: 'six.weight', type: 14, dims: [256, 1], data: new Uint8Array(210) },
+    ]);
+    const { file, report } = await convertGguf(bytes);
+    expectWeight(await file.readWeight('zero.weight'), eight);
+    expectWeight(await file.readWeight('one.weight'), w);
+    const k = await file.readWeight('k.weight');
+    expect(codesOf(k)).toEqual([...q]);
+    expect(values(k.scale)).toEqual([0, 1, 2, 3].flatMap((b) => sc.map((s) => s * 2 ** -b)));
+    expect(values(k.zeroPoint).slice(0, 8)).toEqual(m.map((minimum, j) => numberNear(minimum / sc[j]!)));
+    expect([...file.plainTensors.values()].map(({ name, dtype, shape }) => [name, dtype, shape])).toEqual([
+      ['half.weight', 'F16', [2, 32]],
+      ['brain.weight', 'BF16', [2, 32]],
+      ['norm.weight', 'F32', [2]],
+    ]);
+    expect(await file.readPlain('norm.weight')).toEqual(Uint8Array.of(0, 0, 128, 63, 0, 0, 0, 64));
+    expect(report.tensors.find(({ name }) => name === 'six.weight')).toMatchObject({
+      packed: undefined,
+      keptPlain: false,
+      reason: 'Q6_K is not a 4-bit type that can be packed',
+    });
+    expect(file.convertedFrom).toBe('gguf:Q4_0+Q4_1+Q4_K');
+  });
+
+  test('an odd alignment, version 2 and split files', async () => {
+    const { ByteWriter } = await import('./gguf_bytes.js');
+    const alignment = new ByteWriter().string('general.alignment').u32(4).u32(256);
+    const text = new ByteWriter().string('general.name').u32(8).string('a model');
+    const list = new ByteWriter().string('tokens').u32(9).u32(8).u64(2n).string('a').string('bc');
+    const options = { version: 2, values: [text, alignment, list], alignment: 256 };
+    const shard = (name: string, weight: PlainNumbers) =>
+      gguf(
+        [
+          { name: 'pad', type: 0, dims: [1], data: [1, 2, 3, 4] },
+          { name, type: 2, dims: [96, 6], data: q40(weight) },
+        ].slice(name === 'b.weight' ? 1 : 0),
+        options,
+      );
+    const files = new Map([
+      ['x-00001-of-00002.gguf', shard('a.weight', eight)],
+      ['x-00002-of-00002.gguf', shard('b.weight', eight)],
+    ]);
+    const { file } = await convertFolder(memoryFolder(files), {}, 'x-00002-of-00002.gguf');
+    expectWeight(await file.readWeight('a.weight'), eight);
+    expectWeight(await file.readWeight('b.weight'), eight);
+  });
+});
+
+/** bf16 of a value, by definition: the nearest of the two neighbours, ties to the even one. */
+function numberNear(value: number): number {
+  const view = new DataView(new ArrayBuffer(4));
+  view.setFloat32(0, value);
+  const low = view.getUint32(0) & 0xffff0000;
+  const at = (bits: number) => {
+    view.setUint32(0, bits);
+    return view.getFloat32(0);
+  };
+  const [below, above] = [at(low), at(low + 0x10000)];
+  const [down, up] = [Math.abs(value - below), Math.abs(above - value)];
+  if (down === up) return (low >>> 16) % 2 === 0 ? below : above;
+  return down < up ? below : above;
+}
+
+describe('rounding, measured', () => {
+  test('the change is that of the dequantized weights against the formula of the format', async () => {
+    const random = Random.named('rounding');
+    const [n, k, groupSize] = [8, 128, 32];
+    const f16 = () => (1 + random.below(1024) / 1024) * 2 ** -(4 + random.below(6));
+    const w: PlainNumbers = { ...numbers(n, k, groupSize), scale: Float64Array.from({ length: 32 }, f16) };
+    const { file, report } = await convertFolder(
+      folderOf(
+        gptqParts(w, (z) => z),
+        config({ ...GPTQ, checkpoint_format: 'gptq_v2' }),
+      ),
+    );
+    const weight = await file.readWeight('m.weight');
+    expect(values(weight.scale)).toEqual([...w.scale].map(numberNear));
+    const source = [...w.q].map((q, i) => {
+      const g = Math.floor(i / k) * groups(w) + Math.floor((i % k) / groupSize);
+      return (q - w.zero[g]!) * w.scale[g]!;
+    });
+    const changes = [...dequantize(weight)].map((value, i) => value - source[i]!);
+    const change = report.tensors[0]!.change!;
+    expect(change.isLossless).toBe(false);
+    expect(change.largest).toBeCloseTo(Math.max(...changes.map(Math.abs)), 12);
+    expect(change.relativeRms).toBeCloseTo(Math.hypot(...changes) / Math.hypot(...source), 9);
+    expect(change.relativeRms).toBeLessThan(2 ** -8);
+  });
+
+  test('a scale of 0: an offset of 0 gives zero point 0, any other constant is kept as (0 + 1) * c', async () => {
+    const data = [
+      ...hex('0000 0000'),
+      ...new Uint8Array(16).fill(0x5a),
+      ...hex('0000 00c2'),
+      ...new Uint8Array(16).fill(0x5a),
+    ];
+    const { file, report } = await convertGguf(gguf([{ name: 'a.weight', type: 3, dims: [64, 1], data }]));
+    const weight = await file.readWeight('a.weight');
+    expect(values(weight.scale)).toEqual([0, -3]);
+    expect(values(weight.zeroPoint)).toEqual([0, -1]);
+    expect(codesOf(weight).slice(32)).toEqual(new Array(32).fill(0));
+    expect(dequantize(weight)).toEqual(Float32Array.from([...new Array(32).fill(0), ...new Array(32).fill(-3)]));
+    expect(report.tensors[0]?.change).toEqual({ isLossless: true, relativeRms: 0, largest: 0 });
+  });
+
+  test('a group that hardly varies around a large offset becomes its middle', async () => {
+    // MLX: scale 2^-14, bias 256: the zero point would be -2^22, beyond what the operator takes.
+    const w = numbers(1, 64, 64);
+    const parts = mlxParts({ ...w, scale: Float64Array.of(2 ** -14), zero: Float64Array.of(-(2 ** 22)) });
+    const { file, report } = await convertFolder(folderOf(parts, mlxConfig(64)));
+    const weight = await file.readWeight('m.weight');
+    expect([...new Set(dequantize(weight))]).toEqual([256]);
+    const change = report.tensors[0]!.change!;
+    expect(change.isLossless).toBe(false);
+    expect(change.largest).toBeLessThanOrEqual(15 * 2 ** -14);
+  });
+});
+
+test('GPTQModel stored whole words minus one, borrows included', async () => {
+  const w = { ...numbers(8, 32, 32), zero: Float64Array.of(0, 3, 0, 0, 15, 1, 0, 9) };
+  const word = w.zero.reduce((bits, zero, i) => bits + zero * 16 ** i, 0);
+  const [qweight, qzeros, scales] = gptqParts(w, () => 0);
+  const stored = { ...qzeros!, values: [(word - 0x11111111) >>> 0] };
+  const settings = { ...GPTQ, sym: false, meta: { quantizer: ['gptqmodel:4.0.0'] } };
+  const { file } = await convertFolder(folderOf([qweight!, stored, scales!], config(settings)));
+  expectWeight(await file.readWeight('m.weight'), w);
+});
+
+test('trivial group indices are ignored, whatever desc_act says', async () => {
+  const w = numbers(8, 96, 32);
+  const gIdx = {
+    name: 'm.g_idx',
+    dtype: 'I32',
+    shape: [96],
+    values: Array.from({ length: 96 }, (_, k) => k >> 5),
+  } as const;
+  const settings = config({ ...GPTQ, checkpoint_format: 'gptq_v2', desc_act: true });
+  const { file } = await convertFolder(folderOf([...gptqParts(w, (z) => z), gIdx], settings));
+  expectWeight(await file.readWeight('m.weight'), w);
+  expect(file.plainTensors.size).toBe(0);
+});
