@@ -23,6 +23,7 @@ export {
   planConversion,
   runConversion,
 } from './checkpoint/convert.js';
+export { type DequantizedSource, dequantizedSource } from './checkpoint/dequantized_source.js';
 export type { Dtype } from './checkpoint/dtypes.js';
 export { type ImportOptions, LAYOUTS, type Layout } from './checkpoint/layout_choice.js';
 export { type ModelCheckpoint, openModelCheckpoint } from './checkpoint/model_checkpoint.js';

@@ -6,6 +6,7 @@ import { SamebitsError } from '../core/index.js';
 import { version } from '../package.json';
 import { registerBench } from './commands/bench.js';
 import { registerConvert } from './commands/convert.js';
+import { registerDequantize } from './commands/dequantize.js';
 import { registerDoctor } from './commands/doctor.js';
 import { registerInspect } from './commands/inspect.js';
 import { registerMatvec } from './commands/matvec.js';
@@ -30,6 +31,7 @@ for (const register of [
   registerVerify,
   registerBench,
   registerConvert,
+  registerDequantize,
   registerInspect,
   registerMatvec,
 ]) {

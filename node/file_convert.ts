@@ -1,6 +1,5 @@
 // Converts a model on disk into a samebits file on disk: all of it, or nothing that has its name.
 
-import { stat } from 'node:fs/promises';
 import {
   type ConversionControl,
   type ConversionReport,
@@ -8,11 +7,10 @@ import {
   openModelCheckpoint,
   planConversion,
   runConversion,
-  SamebitsError,
   type SelectionOptions,
 } from '../core/index.js';
 import { AtomicFile } from './file_sink.js';
-import { locateModel } from './file_source.js';
+import { locateModel, refuseSameFile } from './file_source.js';
 
 export interface ConvertFileOptions extends SelectionOptions, ConversionControl {
   /** Replace a file that is already at the output path. */
@@ -51,16 +49,4 @@ export async function convertFile(
   } finally {
     await model.close();
   }
-}
-
-/** Replacing the source by its own conversion would lose the weights. */
-async function refuseSameFile(sourcePath: string, outPath: string): Promise<void> {
-  const [source, out] = await Promise.all([stat(sourcePath), stat(outPath).catch(() => undefined)]);
-  if (out === undefined || source.ino !== out.ino || source.dev !== out.dev) return;
-  throw new SamebitsError('ARGUMENT_INVALID', {
-    rule: 'the output must not be the source',
-    expected: 'another file',
-    got: outPath,
-    fix: 'Choose another name for the output.',
-  });
 }

@@ -84,6 +84,21 @@ export async function locateModel(path: string): Promise<ModelLocation> {
     : { folder: fileFolder(dirname(path)), entry: basename(path) };
 }
 
+/**
+ * Replacing the source by what is made of it would lose the weights.
+ * @throws SamebitsError ARGUMENT_INVALID
+ */
+export async function refuseSameFile(sourcePath: string, outPath: string): Promise<void> {
+  const [source, out] = await Promise.all([stat(sourcePath), stat(outPath).catch(() => undefined)]);
+  if (out === undefined || source.ino !== out.ino || source.dev !== out.dev) return;
+  throw new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'the output must not be the source',
+    expected: 'another file',
+    got: outPath,
+    fix: 'Choose another name for the output.',
+  });
+}
+
 function statOf(path: string): Promise<Stats> {
   return stat(path).catch((error: unknown) => {
     throw fileUnreadableError(path, error);

@@ -3,7 +3,7 @@
 const SUBNORMAL_STEP = 2 ** -24;
 
 /** Widens f16 bits to f32 values. NaN keeps its sign and payload. */
-export function f32FromF16Array(bits: Uint16Array): Float32Array {
+export function f32FromF16Array(bits: Uint16Array): Float32Array<ArrayBuffer> {
   const out = new Float32Array(bits.length);
   const outBits = new Uint32Array(out.buffer);
   for (let i = 0; i < bits.length; i++) {
@@ -21,10 +21,10 @@ export function f32FromF16Array(bits: Uint16Array): Float32Array {
   return out;
 }
 
-let allValues: Float32Array | undefined;
+let allValues: Float32Array<ArrayBuffer> | undefined;
 
 /** The value of every f16 bit pattern, by its bits: a lookup where scales lie scattered between codes. */
-export function f16Values(): Float32Array {
+export function f16Values(): Float32Array<ArrayBuffer> {
   allValues ??= f32FromF16Array(Uint16Array.from({ length: 65536 }, (_, bits) => bits));
   return allValues;
 }

@@ -15,7 +15,7 @@ export interface ImportOptions {
 
 /** Hands the answer to the importers that ask. */
 export class LayoutChoice {
-  #wasAsked = false;
+  #wasUsed = false;
 
   constructor(readonly options: ImportOptions = {}) {}
 
@@ -24,8 +24,7 @@ export class LayoutChoice {
    * @throws SamebitsError FILE_LAYOUT_AMBIGUOUS with the question when there is none
    */
   ask<T extends Layout>(choices: readonly T[], rule: string, got: string): T {
-    this.#wasAsked = true;
-    const answer = choices.find((choice) => choice === this.options.layout);
+    const answer = this.given(choices);
     if (answer !== undefined) return answer;
     throw new SamebitsError('FILE_LAYOUT_AMBIGUOUS', {
       rule,
@@ -37,13 +36,14 @@ export class LayoutChoice {
 
   /** The answer, if it is one of `choices`, to a question that the file answers well enough by itself. */
   given<T extends Layout>(choices: readonly T[]): T | undefined {
-    this.#wasAsked = true;
-    return choices.find((choice) => choice === this.options.layout);
+    const answer = choices.find((choice) => choice === this.options.layout);
+    if (answer !== undefined) this.#wasUsed = true;
+    return answer;
   }
 
   /** @throws SamebitsError ARGUMENT_INVALID when an answer was given that nobody asked for */
   refuseUnasked(): void {
-    if (this.options.layout === undefined || this.#wasAsked) return;
+    if (this.options.layout === undefined || this.#wasUsed) return;
     throw new SamebitsError('ARGUMENT_INVALID', {
       rule: '--layout answers only what the file cannot say',
       expected: 'no --layout for this file',

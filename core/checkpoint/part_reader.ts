@@ -42,7 +42,7 @@ export async function readColumns(tensor: ModelTensor, first: number, count: num
 const READS_AT_ONCE = 16;
 
 /** The exact values of F16, BF16 or F32 bytes. */
-export function floats(dtype: string, bytes: Uint8Array<ArrayBuffer>): Float32Array {
+export function floats(dtype: string, bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
   if (dtype === 'F32') return f32View(bytes);
   const bits = u16View(bytes);
   if (dtype === 'F16') return f32FromF16Array(bits);

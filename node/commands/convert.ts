@@ -5,6 +5,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { printable } from '../../core/checkpoint/tensor_error.js';
 import { type ConversionProgress, type ConversionReport, LAYOUTS, type Layout } from '../../core/index.js';
 import { convertFile } from '../file_convert.js';
+import { interruptible } from '../interruption.js';
 import { formatTable } from '../table.js';
 
 interface ConvertOptions {
@@ -19,15 +20,8 @@ interface ConvertOptions {
   readonly json?: true;
 }
 
-/** Exit codes of a shell for what a signal ended: 128 + its number. */
-const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
-const SIGNAL_NAMES = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const;
 /** Steps of a hundred at which a run without a terminal says how far it is. */
 const LINE_STEP_PERCENT = 10;
-
-class Interruption {
-  constructor(readonly signal: keyof typeof SIGNALS) {}
-}
 
 export function registerConvert(program: Command): void {
   program
@@ -60,32 +54,19 @@ function parseGroupSize(text: string): number {
 }
 
 async function convert(source: string, out: string, options: ConvertOptions): Promise<void> {
-  const controller = new AbortController();
-  const handlers = SIGNAL_NAMES.map((signal) => {
-    const interrupt = () => controller.abort(new Interruption(signal));
-    process.once(signal, interrupt);
-    return { signal, interrupt };
-  });
   const progress = new ProgressDisplay(process.stderr);
-  const start = performance.now();
-  try {
+  const work = async (signal: AbortSignal) => {
+    const start = performance.now();
     const report = await convertFile(source, out, {
       ...options,
       overwrite: options.force ?? false,
       onProgress: (state) => progress.show(state),
-      signal: controller.signal,
+      signal,
     });
     progress.stop();
     print(report, { out, elapsedSeconds: (performance.now() - start) / 1000, options });
-  } catch (error) {
-    if (!(error instanceof Interruption)) throw error;
-    progress.stop();
-    process.stderr.write(`samebits: interrupted by ${error.signal}; nothing was written.\n`);
-    process.exitCode = SIGNALS[error.signal];
-  } finally {
-    progress.stop();
-    for (const { signal, interrupt } of handlers) process.removeListener(signal, interrupt);
-  }
+  };
+  await interruptible(work, () => progress.stop());
 }
 
 /** A bar on a terminal, a line every ten percent elsewhere. */

@@ -1,0 +1,140 @@
+// Any tensor of any readable checkpoint as f32[N, K], a slice at a time: what other tools should find in the same file.
+
+import { flushedNumberFromBf16 } from '../bf16.js';
+import { SamebitsError } from '../errors.js';
+import { findWeights } from './importers.js';
+import { type ImportOptions, LayoutChoice } from './layout_choice.js';
+import type { ModelCheckpoint } from './model_checkpoint.js';
+import { floats } from './part_reader.js';
+import { SLICE_BYTES } from './plain_weight.js';
+import { SafetensorsFile } from './safetensors_reader.js';
+import { asSamebitsFile } from './samebits_file.js';
+import { nameOf } from './selection.js';
+import type { SourceWeight } from './source_weight.js';
+import { isTagged } from './tag.js';
+import { inTensor, quoted } from './tensor_error.js';
+import type { ModelTensor } from './tensor_file.js';
+
+/** A tensor whose values can be had in f32. */
+export interface DequantizedSource {
+  /** `bf16`, `gptq:v1`, ... */
+  readonly format: string;
+  /** Row-major; [N, K] of a weight. */
+  readonly shape: readonly number[];
+  /** All values in order. A 4-bit weight's are the exact ones of its format, rounded once to f32. */
+  slices(): AsyncGenerator<Float32Array<ArrayBuffer>>;
+}
+
+/**
+ * Finds a tensor or packed weight by its name.
+ * @throws SamebitsError FILE_TENSOR_MISSING; FILE_DTYPE_UNKNOWN for a dtype without f32 values; the refusal of a weight that
+ * cannot be read
+ */
+export async function dequantizedSource(
+  model: ModelCheckpoint,
+  name: string,
+  options: ImportOptions = {},
+): Promise<DequantizedSource> {
+  for (const file of model.files) {
+    if (!isTagged(file) || !(file instanceof SafetensorsFile)) continue;
+    const packed = asSamebitsFile(file);
+    const shape = packed.weights.get(name);
+    if (shape) return { format: 'samebits', shape: [shape.n, shape.k], slices: () => packedSlices(packed, name) };
+  }
+  const layout = new LayoutChoice(options);
+  const found = (await findWeights(model, layout)).find((entry) => nameOf(entry) === name);
+  if (found?.kind === 'refused') throw found.error;
+  layout.refuseUnasked();
+  if (found?.kind === 'weight') {
+    const { weight } = found;
+    return { format: weight.format, shape: [weight.n, weight.k], slices: () => weightSlices(weight) };
+  }
+  const tensor = model.tensors.get(name);
+  if (!tensor) throw missing(model, name);
+  if (!['BF16', 'F16', 'F32'].includes(tensor.dtype)) {
+    throw new SamebitsError('FILE_DTYPE_UNKNOWN', {
+      rule: `tensor ${quoted(name)} must be of a type that has f32 values here`,
+      expected: 'BF16, F16, F32 or a 4-bit weight of a known format',
+      got: found?.kind === 'left' ? `${tensor.dtype}: ${found.reason}` : tensor.dtype,
+      fix: "'samebits inspect' lists what can be read.",
+    });
+  }
+  return { format: tensor.dtype.toLowerCase(), shape: tensor.shape, slices: () => plainSlices(tensor) };
+}
+
+async function* plainSlices({ name, dtype, sizeBytes, file }: ModelTensor): AsyncGenerator<Float32Array<ArrayBuffer>> {
+  for (let start = 0; start < sizeBytes; start += SLICE_BYTES) {
+    yield floats(dtype, await file.read(name, start, Math.min(SLICE_BYTES, sizeBytes - start)));
+  }
+}
+
+async function* weightSlices(weight: SourceWeight): AsyncGenerator<Float32Array<ArrayBuffer>> {
+  const { name, groupSize } = weight;
+  for await (const { qdata, scale, offset } of weight.slices()) {
+    const groups = Math.floor(SLICE_BYTES / 4 / groupSize) || 1;
+    for (let first = 0; first < scale.length; first += groups) {
+      const end = Math.min(first + groups, scale.length);
+      yield dequantizeGroups(name, qdata, scale, offset, groupSize, first, end);
+    }
+  }
+}
+
+function dequantizeGroups(
+  name: string,
+  qdata: Uint8Array,
+  scale: Float64Array,
+  offset: Float64Array,
+  groupSize: number,
+  first: number,
+  end: number,
+): Float32Array<ArrayBuffer> {
+  const out = new Float32Array((end - first) * groupSize);
+  for (let g = first, to = 0; g < end; g++) {
+    const [s, o] = [scale[g]!, offset[g]!];
+    if (!Number.isFinite(s) || !Number.isFinite(o)) throw inTensor(name, notFinite(s, o, g));
+    for (let byte = (g * groupSize) / 2; byte < ((g + 1) * groupSize) / 2; byte++) {
+      out[to++] = s * (qdata[byte]! & 15) + o;
+      out[to++] = s * (qdata[byte]! >> 4) + o;
+    }
+  }
+  return out;
+}
+
+async function* packedSlices(
+  file: ReturnType<typeof asSamebitsFile>,
+  name: string,
+): AsyncGenerator<Float32Array<ArrayBuffer>> {
+  const { n, nGroups, groupSize, qdata, scale, zeroPoint } = await file.readWeight(name);
+  const groups = Math.floor(SLICE_BYTES / 4 / groupSize);
+  for (let first = 0; first < n * nGroups; first += groups) {
+    const end = Math.min(first + groups, n * nGroups);
+    const out = new Float32Array((end - first) * groupSize);
+    for (let g = first, to = 0; g < end; g++) {
+      const s = flushedNumberFromBf16(scale[g]!);
+      const z = flushedNumberFromBf16(zeroPoint[g]!);
+      for (let byte = (g * groupSize) / 2; byte < ((g + 1) * groupSize) / 2; byte++) {
+        out[to++] = Math.fround((qdata[byte]! & 15) - z) * s;
+        out[to++] = Math.fround((qdata[byte]! >> 4) - z) * s;
+      }
+    }
+    yield out;
+  }
+}
+
+function notFinite(scale: number, offset: number, group: number): SamebitsError {
+  return new SamebitsError('SCALE_NOT_FINITE', {
+    rule: 'scale and zero point of a group must be finite',
+    expected: 'finite values',
+    got: `scale ${scale}, offset ${offset} in group ${group} of a slice`,
+    fix: 'The checkpoint is damaged; fetch it again.',
+  });
+}
+
+function missing(model: ModelCheckpoint, name: string): SamebitsError {
+  return new SamebitsError('FILE_TENSOR_MISSING', {
+    rule: `${quoted(name)} must be a tensor or a weight of ${model.name}`,
+    expected: `one of ${model.tensors.size} tensors, or the name of a weight that some of them make up`,
+    got: 'a name that is not there',
+    fix: "List the names with 'samebits inspect'.",
+  });
+}
