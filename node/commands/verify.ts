@@ -22,12 +22,18 @@ import { type Available, openAvailable } from '../open_available.js';
 import { withSamebitsFile } from '../packed_file.js';
 import { terminalProgress } from '../progress.js';
 import { type ParityRecord, recordedCases, recordPath, writeRecord } from '../record.js';
+import { formatSoak, soak } from '../soak.js';
 import { formatTable } from '../table.js';
+
+/** Cases of a soak between two signs of life. */
+const PROGRESS_STEP = 100;
 
 interface VerifyOptions {
   readonly backend?: readonly string[];
   readonly rows?: readonly number[];
   readonly record?: string | true;
+  readonly soak?: number;
+  readonly seed: number;
   readonly json?: true;
 }
 
@@ -45,6 +51,8 @@ export function registerVerify(program: Command): void {
     .addOption(backendOption())
     .option('--rows <list>', `rows of activations for the weights of a file (default ${VERIFY_ROWS})`, parseRows)
     .option('--record [path]', 'on a CUDA machine: verify the case table and the file, and write the record')
+    .option('--soak <count>', 'instead: this many small cases of mean values, drawn from the seed', parseCount)
+    .option('--seed <seed>', 'seed of the soak', parseSeed, 1)
     .option('--json', 'print the results as JSON')
     .action((file: string | undefined, options: VerifyOptions) => verify(file, options));
 }
@@ -55,10 +63,23 @@ function parseRows(text: string): readonly number[] {
   throw new InvalidArgumentError('Expected positive integers, for example 1,2,3,4,7.');
 }
 
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (Number.isSafeInteger(count) && count > 0) return count;
+  throw new InvalidArgumentError('Expected a positive integer.');
+}
+
+function parseSeed(text: string): number {
+  const seed = Number(text);
+  if (text !== '' && Number.isSafeInteger(seed) && seed >= 0) return seed;
+  throw new InvalidArgumentError('Expected an integer, 0 or more.');
+}
+
 async function verify(file: string | undefined, options: VerifyOptions): Promise<void> {
   const available = await openAvailable(selectedBackends(options.backend), options.backend !== undefined);
   try {
     if (!available.backends.some(({ name }) => name !== 'cpu')) throw nothingToCompare(available);
+    if (options.soak !== undefined) return await runSoak(file, options, options.soak, available);
     if (options.record !== undefined) requireCuda(available);
     const results: ParityResult[] = [];
     if (file === undefined || options.record !== undefined) {
@@ -83,6 +104,34 @@ async function verify(file: string | undefined, options: VerifyOptions): Promise
   } finally {
     await Promise.all(available.backends.map((backend) => backend.dispose()));
   }
+}
+
+async function runSoak(file: string | undefined, options: VerifyOptions, count: number, available: Available) {
+  if (file !== undefined || options.record !== undefined) {
+    throw new SamebitsError('ARGUMENT_INVALID', {
+      rule: '--soak draws its own cases and is not recorded',
+      expected: 'neither a file nor --record beside it',
+      got: file === undefined ? '--record' : file,
+      fix: 'Run the two one after the other.',
+    });
+  }
+  const backends = available.backends.filter(({ name }) => name !== 'cpu');
+  const progress = terminalProgress();
+  const report = await soak(backends, {
+    count,
+    seed: options.seed,
+    onProgress: (done) => {
+      if (done % PROGRESS_STEP === 0) progress.update(`${done}/${count} cases, seed ${options.seed}`);
+    },
+  }).finally(() => progress.clear());
+  if (options.json) {
+    const devices = backends.map(({ name, device }) => ({ name, device }));
+    process.stdout.write(`${JSON.stringify({ devices, unavailable: available.unavailable, ...report }, null, 1)}\n`);
+  } else {
+    process.stdout.write(formatSoak(report, backends));
+    for (const { name, reason } of available.unavailable) process.stdout.write(`${name}: SKIPPED (${reason})\n`);
+  }
+  if (report.mismatchCount > 0) process.exitCode = EXIT.failure;
 }
 
 function builtInSubjects(): Subject[] {
