@@ -92,3 +92,18 @@ function unwritable(path: string, cause: unknown): SamebitsError {
     cause,
   });
 }
+
+/**
+ * Writes a file whole or not at all, in the place of one that is already there.
+ * @throws SamebitsError FILE_UNWRITABLE
+ */
+export async function writeFileWhole(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await AtomicFile.create(path, true);
+  try {
+    await file.writeAt(0, bytes);
+    await file.commit();
+  } catch (error) {
+    await file.discard();
+    throw error;
+  }
+}

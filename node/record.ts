@@ -1,8 +1,9 @@
 // Recorded runs: what a GPU computed, kept so that machines without one can be compared with it.
 
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ParityResult } from '../core/index.js';
+import { writeFileWhole } from './file_sink.js';
 
 /** One recorded run: a file of tests/data/records. */
 export interface ParityRecord {
@@ -35,7 +36,5 @@ export function recordPath(device: string): string {
 /** Writes the record whole or not at all. */
 export async function writeRecord(path: string, record: ParityRecord): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.${process.pid}.tmp`;
-  await writeFile(temporary, `${JSON.stringify(record, null, 1)}\n`);
-  await rename(temporary, path);
+  await writeFileWhole(path, new TextEncoder().encode(`${JSON.stringify(record, null, 1)}\n`));
 }

@@ -1,10 +1,11 @@
 // samebits matvec: one linear, from files to a file, for scripts.
 
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type OutputType, SamebitsError } from '../../core/index.js';
 import { parseBackendName } from '../backend_option.js';
 import { fileUnreadableError } from '../file_errors.js';
+import { writeFileWhole } from '../file_sink.js';
 import { BACKEND_ORDER, openBackend } from '../open_backend.js';
 import { withSamebitsFile } from '../packed_file.js';
 
@@ -58,7 +59,7 @@ async function matvec(file: string, tensor: string, options: MatvecOptions): Pro
     const handle = await backend.upload(weight);
     const y = await backend.linear(x, handle, { outputType: options.outputType });
     handle.dispose();
-    await writeWhole(options.output, new Uint8Array(y.buffer, y.byteOffset, y.byteLength));
+    await writeFileWhole(options.output, new Uint8Array(y.buffer, y.byteOffset, y.byteLength));
     if (options.json) {
       const { name, device, passedOver } = backend;
       const shape = { m: options.rows, n: weight.n, k: weight.k, groupSize: weight.groupSize };
@@ -66,17 +67,5 @@ async function matvec(file: string, tensor: string, options: MatvecOptions): Pro
     }
   } finally {
     await backend.dispose();
-  }
-}
-
-/** Writes beside the target and renames, so that a file of that name is always a whole result. */
-async function writeWhole(path: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  try {
-    await writeFile(temporary, bytes);
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw fileUnreadableError(path, error);
   }
 }
