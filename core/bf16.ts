@@ -33,8 +33,9 @@ export function isFiniteBf16(bits: number): boolean {
 
 /** Rounds f32 values to bf16 bits, ties to even. */
 export function bf16FromF32Array(values: Float32Array): Uint16Array {
-  const source = new Uint32Array(values.buffer, values.byteOffset, values.length);
   const out = new Uint16Array(values.length);
+  if (out.length === 0) return out; // a detached array has no elements, and no view can be made of its buffer
+  const source = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < out.length; i++) out[i] = bf16FromF32Bits(source[i]!);
   return out;
 }

@@ -35,7 +35,7 @@ export class CoalescedInt4Tensor {
 
   /** @throws SamebitsError for the first rule that `parts` breaks; LAYOUT_WRONG_TYPE when the layout tag is not there */
   constructor(parts: CoalescedInt4Parts) {
-    if (Int4Tensor.is(parts) || parts.layout !== COALESCED_LAYOUT) throw wrongType('operands', parts);
+    if (Int4Tensor.is(parts) || parts?.layout !== COALESCED_LAYOUT) throw wrongType('operands', parts);
     const { n, k, groupSize, nGroups } = validateParts(parts, 'coalesced');
     this.n = n;
     this.k = k;

@@ -1,6 +1,13 @@
 // The cpu backend: the reference behind the seam. Runs on the calling thread; use a worker where that matters.
 
 import {
+  checkedContents,
+  checkedOutputType,
+  checkedReplays,
+  checkedSizeBytes,
+  checkedSteps,
+} from './argument_checks.js';
+import {
   type Backend,
   type BenchmarkSupport,
   checkStepSizes,
@@ -17,6 +24,7 @@ import {
 } from './backend.js';
 import { CoalescedInt4Tensor, requireCoalesced } from './coalesced_int4_tensor.js';
 import { SamebitsError } from './errors.js';
+import { checkRows } from './limits.js';
 import { type Activations, bf16Activations } from './linear.js';
 import { int4PlainMM, type OutputType } from './reference.js';
 
@@ -46,27 +54,19 @@ class CpuWeight implements DeviceWeight {
 }
 
 class CpuBuffer implements DeviceBuffer {
-  readonly bytes: Uint8Array;
+  readonly sizeBytes: number;
   disposed = false;
 
   constructor(
     readonly owner: CpuBackend,
-    readonly sizeBytes: number,
+    readonly bytes: Uint8Array,
   ) {
-    this.bytes = new Uint8Array(sizeBytes);
+    this.sizeBytes = bytes.byteLength;
   }
 
   async write(bytes: Uint8Array): Promise<void> {
     this.owner.requireLive(this, 'buffer');
-    if (bytes.byteLength !== this.sizeBytes) {
-      throw new SamebitsError('BYTE_LENGTH_MISMATCH', {
-        rule: 'a write fills the whole buffer',
-        expected: `${this.sizeBytes} bytes`,
-        got: `${bytes.byteLength} bytes`,
-        fix: 'Create the buffer with the size of what it holds.',
-      });
-    }
-    this.bytes.set(bytes);
+    this.bytes.set(checkedContents(bytes, this.sizeBytes));
   }
 
   async read(): Promise<Uint8Array> {
@@ -122,21 +122,24 @@ export class CpuBackend implements Backend {
   linear(x: Activations, weight: DeviceWeight, options?: LinearOptions): Promise<Float32Array | Uint16Array>;
   async linear(x: Activations, weight: DeviceWeight, options: LinearOptions = {}) {
     const { tensor } = this.requireLive(this.#own(weight, CpuWeight, 'weight'), 'weight');
-    return int4PlainMM(bf16Activations(x), tensor, options.outputType ?? 'f32');
+    return int4PlainMM(bf16Activations(x), tensor, checkedOutputType(options.outputType));
   }
 
   async createBuffer(sizeBytes: number): Promise<DeviceBuffer> {
     this.requireLive(this, 'backend');
-    return new CpuBuffer(this, sizeBytes);
+    return new CpuBuffer(this, zeros(checkedSizeBytes(sizeBytes)));
   }
 
   async plan(steps: readonly PlanStep[]): Promise<Plan> {
-    const own = steps.map((step, index) => {
+    this.requireLive(this, 'backend');
+    const own = checkedSteps(steps).map((step, index) => {
+      checkRows(step.m);
       const x = this.requireLive(this.#own(step.x, CpuBuffer, 'buffer'), 'buffer');
       const weight = this.requireLive(this.#own(step.weight, CpuWeight, 'weight'), 'weight');
       const y = this.requireLive(this.#own(step.y, CpuBuffer, 'buffer'), 'buffer');
+      const outputType = checkedOutputType(step.outputType);
       checkStepSizes(step, index);
-      return { x, weight, y, outputType: step.outputType };
+      return { x, weight, y, outputType };
     });
     return new CpuPlan(this, own);
   }
@@ -144,18 +147,20 @@ export class CpuBackend implements Backend {
   readonly benchmark: BenchmarkSupport = {
     cacheSizeBytes: 0,
     timePlan: async (plan: Plan, replays: number) => {
+      const own = this.requireLive(this.#own(plan, CpuPlan, 'plan'), 'plan');
       const elapsedUs: number[] = [];
-      for (let i = 0; i < replays; i++) {
+      for (let i = 0; i < checkedReplays(replays); i++) {
         const start = performance.now();
-        await plan.run();
+        await own.run();
         elapsedUs.push((performance.now() - start) * 1000);
       }
       return elapsedUs;
     },
     readBandwidthGBps: async (sizeBytes: number, replays: number) => {
-      const words = new Uint32Array(sizeBytes / 4).fill(1);
+      this.requireLive(this, 'backend');
+      const words = new Uint32Array(zeros(Math.ceil(checkedSizeBytes(sizeBytes) / 4) * 4).buffer).fill(1);
       let best = 0;
-      for (let i = 0; i < replays; i++) {
+      for (let i = 0; i < checkedReplays(replays); i++) {
         const start = performance.now();
         let sum = 0;
         for (let j = 0; j < words.length; j++) sum = (sum + words[j]!) | 0;
@@ -184,5 +189,20 @@ export class CpuBackend implements Backend {
   #own<T extends { owner: CpuBackend }>(handle: unknown, type: new (...args: any[]) => T, what: string): T {
     if (handle instanceof type && handle.owner === this) return handle;
     throw foreignHandleError(what, 'cpu');
+  }
+}
+
+/** This backend's device memory. */
+function zeros(sizeBytes: number): Uint8Array {
+  try {
+    return new Uint8Array(sizeBytes);
+  } catch (cause) {
+    throw new SamebitsError('DEVICE_OUT_OF_MEMORY', {
+      rule: 'a buffer of the cpu backend must fit into one array of this JavaScript engine',
+      expected: `memory for ${sizeBytes} bytes`,
+      got: cause instanceof Error ? cause.message : String(cause),
+      fix: 'Use smaller buffers.',
+      cause,
+    });
   }
 }

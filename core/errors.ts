@@ -25,6 +25,7 @@ export type ErrorCode =
   | 'BACKEND_MISMATCH'
   // devices
   | 'BACKEND_UNAVAILABLE'
+  | 'HOST_OUT_OF_MEMORY'
   | 'DEVICE_OUT_OF_MEMORY'
   | 'DEVICE_LIMIT'
   | 'DEVICE_LOST'

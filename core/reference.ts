@@ -1,7 +1,8 @@
 // The CPU reference of int4_plain_mm: NUMERICS.md in code, section by section. Every backend must return these bits.
 
+import { allocateOutput, checkedOutputType, requireBf16 } from './argument_checks.js';
 import { bf16FromF32Bits, flushedNumberFromBf16 } from './bf16.js';
-import type { CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
+import { type CoalescedInt4Tensor, requireCoalesced } from './coalesced_int4_tensor.js';
 import { powerOfTwo, roundTiesToEven } from './exact.js';
 import { activationRows, BLOCK_SIZE } from './limits.js';
 
@@ -87,7 +88,8 @@ const significandOf = (magnitude: number) => 128 + (magnitude & 127);
  * y = x · wᵀ, exactly as NUMERICS.md defines it.
  * @param x bf16[M, K] bit patterns, row-major; M follows from the length
  * @param outputType f32 (default) gives f32[M, N]; bf16 gives bit patterns bf16[M, N]
- * @throws SamebitsError INPUT_LENGTH_MISMATCH, M_UNSUPPORTED
+ * @throws SamebitsError DTYPE_MISMATCH, LAYOUT_WRONG_TYPE, INPUT_LENGTH_MISMATCH, M_UNSUPPORTED, ARGUMENT_INVALID,
+ * HOST_OUT_OF_MEMORY
  */
 export function int4PlainMM(x: Uint16Array, w: CoalescedInt4Tensor, outputType?: 'f32'): Float32Array;
 export function int4PlainMM(x: Uint16Array, w: CoalescedInt4Tensor, outputType: 'bf16'): Uint16Array;
@@ -97,15 +99,16 @@ export function int4PlainMM(
   w: CoalescedInt4Tensor,
   outputType: OutputType = 'f32',
 ): Float32Array | Uint16Array {
-  const m = activationRows(x.length, w.k);
-  const bits = new Uint32Array(m * w.n);
+  const m = activationRows(requireBf16(x).length, requireCoalesced(w).k);
+  const isBf16 = checkedOutputType(outputType) === 'bf16';
+  const bits = new Uint32Array(allocateOutput(m, w.n, 'f32').buffer);
   for (let row = 0; row < m; row++) {
     const quantized = quantizeActivations(x.subarray(row * w.k, (row + 1) * w.k), w.groupSize);
     for (let n = 0; n < w.n; n++) {
       bits[row * w.n + n] = quantized.isNaN ? NAN_BITS : outputBits(rowSum(quantized, w, n), w, quantized);
     }
   }
-  return outputType === 'f32' ? new Float32Array(bits.buffer) : Uint16Array.from(bits, bf16FromF32Bits);
+  return isBf16 ? Uint16Array.from(bits, bf16FromF32Bits) : new Float32Array(bits.buffer);
 }
 
 const NAN_BITS = 0x7fc00000;

@@ -33,7 +33,7 @@ const REPACK = "Repack with CoalescedInt4Tensor.fromInt4Tensor or 'samebits conv
  * @throws SamebitsError naming the operand and the rule that it breaks
  */
 export function validateParts(parts: Int4Parts, layout: ScaleLayout): WeightShape {
-  checkOperand('qdata', parts.qdata, 'u8', Uint8Array);
+  checkOperand('qdata', parts?.qdata, 'u8', Uint8Array);
   const [n, kHalf] = parts.qdata.shape as readonly [number, number];
   const shape = weightShape(n, kHalf * 2, parts.groupSize);
   checkByteLength('qdata', parts.qdata.data, [n, kHalf]);

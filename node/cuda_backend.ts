@@ -2,6 +2,13 @@
 
 import { readFileSync } from 'node:fs';
 import {
+  checkedContents,
+  checkedOutputType,
+  checkedReplays,
+  checkedSizeBytes,
+  checkedSteps,
+} from '../core/argument_checks.js';
+import {
   type Backend,
   type BenchmarkSupport,
   checkStepSizes,
@@ -45,15 +52,8 @@ class CudaBuffer extends CudaResource<NativeBuffer> implements DeviceBuffer {
 
   async write(bytes: Uint8Array): Promise<void> {
     this.requireLive();
-    if (bytes.byteLength !== this.sizeBytes) {
-      throw new SamebitsError('BYTE_LENGTH_MISMATCH', {
-        rule: 'a write fills the whole buffer',
-        expected: `${this.sizeBytes} bytes`,
-        got: `${bytes.byteLength} bytes`,
-        fix: 'Create the buffer with the size of what it holds.',
-      });
-    }
-    await this.session.inOrder(() => this.session.native.writeBuffer(this.handle, bytes));
+    const contents = checkedContents(bytes, this.sizeBytes);
+    await this.session.inOrder(() => this.session.native.writeBuffer(this.handle, contents));
   }
 
   async read(): Promise<Uint8Array> {
@@ -126,13 +126,15 @@ export class CudaBackend implements Backend {
   linear(x: Activations, weight: DeviceWeight, options?: LinearOptions): Promise<Float32Array | Uint16Array>;
   async linear(x: Activations, weight: DeviceWeight, options: LinearOptions = {}): Promise<Float32Array | Uint16Array> {
     const { handle } = ownResource(this.#session, weight, CudaWeight, 'weight');
-    const isBf16 = options.outputType === 'bf16';
+    const isBf16 = checkedOutputType(options.outputType) === 'bf16';
     const y = await this.#session.call(() => this.#session.native.linear(handle, bf16Activations(x), isBf16));
     return isBf16 ? new Uint16Array(y) : new Float32Array(y);
   }
 
   async createBuffer(sizeBytes: number): Promise<DeviceBuffer> {
     const { native, info } = this.#session;
+    this.#session.requireLive();
+    checkedSizeBytes(sizeBytes);
     const handle = await this.#session.inOrder(() => native.createBuffer(info.handle, sizeBytes));
     return new CudaBuffer(this.#session, handle, sizeBytes);
   }
@@ -140,14 +142,16 @@ export class CudaBackend implements Backend {
   async plan(steps: readonly PlanStep[]): Promise<Plan> {
     const { native, info } = this.#session;
     const operands: CudaResource[] = [];
-    const nativeSteps = steps.map((step, index) => {
+    this.#session.requireLive();
+    const nativeSteps = checkedSteps(steps).map((step, index) => {
       const x = ownResource(this.#session, step.x, CudaBuffer, 'buffer');
       const weight = ownResource(this.#session, step.weight, CudaWeight, 'weight');
       const y = ownResource(this.#session, step.y, CudaBuffer, 'buffer');
       checkRows(step.m);
+      const isBf16 = checkedOutputType(step.outputType) === 'bf16';
       checkStepSizes(step, index);
       operands.push(x, weight, y);
-      return { m: step.m, x: x.handle, weight: weight.handle, y: y.handle, outputBf16: step.outputType === 'bf16' };
+      return { m: step.m, x: x.handle, weight: weight.handle, y: y.handle, outputBf16: isBf16 };
     });
     const handle = await this.#session.inOrder(() => native.createPlan(info.handle, nativeSteps));
     return new CudaPlan(this.#session, handle, operands);
@@ -164,6 +168,7 @@ export class CudaBackend implements Backend {
       },
       timePlan: async (plan, replays) => {
         const { handle } = ownResource(session, plan, CudaPlan, 'plan');
+        checkedReplays(replays);
         return session.inOrder(() => native.timePlan(handle, replays));
       },
       readBandwidthGBps: (sizeBytes, replays) =>

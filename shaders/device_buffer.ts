@@ -1,7 +1,7 @@
 // Plain device memory for activations and outputs, and the way back from the device.
 
+import { checkedContents } from '../core/argument_checks.js';
 import { type DeviceBuffer, disposedError } from '../core/backend.js';
-import { SamebitsError } from '../core/errors.js';
 import type { DeviceGuard } from './device_guard.js';
 import { BufferUsage, MAP_MODE_READ } from './gpu_flags.js';
 import type { Lifetime } from './lifetime.js';
@@ -27,17 +27,8 @@ export class WebGPUBuffer implements DeviceBuffer {
   write(bytes: Uint8Array): Promise<void> {
     return this.lifetime.track(async () => {
       if (this.#disposed) throw disposedError('buffer');
-      if (bytes.byteLength !== this.sizeBytes) {
-        throw new SamebitsError('BYTE_LENGTH_MISMATCH', {
-          rule: 'a write fills the whole buffer',
-          expected: `${this.sizeBytes} bytes`,
-          got: `${bytes.byteLength} bytes`,
-          fix: 'Create the buffer with the size of what it holds.',
-        });
-      }
-      await this.guard.run('a write to a buffer', () =>
-        this.guard.device.queue.writeBuffer(this.buffer, 0, wholeWords(bytes)),
-      );
+      const contents = wholeWords(checkedContents(bytes, this.sizeBytes));
+      await this.guard.run('a write to a buffer', () => this.guard.device.queue.writeBuffer(this.buffer, 0, contents));
     });
   }
 

@@ -1,5 +1,6 @@
 // Linears from arrays to arrays: x to the device, both kernels, y back; as many rows at a time as fit.
 
+import { allocateOutput } from '../core/argument_checks.js';
 import { stepSizeBytes } from '../core/backend.js';
 import type { OutputType } from '../core/reference.js';
 import { BufferPool } from './buffer_pool.js';
@@ -36,7 +37,7 @@ export class LinearRunner {
   async run(x: Uint16Array, weight: WebGPUWeight, outputType: OutputType): Promise<Float32Array | Uint16Array> {
     const { n, k } = weight;
     const m = x.length / k;
-    const out = outputType === 'f32' ? new Float32Array(m * n) : new Uint16Array(m * n);
+    const out = allocateOutput(m, n, outputType);
     const bytes = new Uint8Array(out.buffer);
     const chunk = this.#rowsPerChunk(weight);
     for (let first = 0; first < m; first += chunk) {

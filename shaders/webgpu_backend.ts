@@ -1,5 +1,6 @@
 // WebGPUBackend: int4_plain_mm on any GPUDevice, with the bits of the reference.
 
+import { checkedOutputType, checkedReplays, checkedSizeBytes, checkedSteps, kindOf } from '../core/argument_checks.js';
 import {
   type Backend,
   type BenchmarkSupport,
@@ -24,7 +25,7 @@ import { type Activations, bf16Activations } from '../core/linear.js';
 import type { OutputType } from '../core/reference.js';
 import { weightExponent } from '../core/validate.js';
 import { describeDevice } from './adapter.js';
-import { checkBufferSize, checkedOutputType, wholeRange } from './argument_checks.js';
+import { checkBufferSize, wholeRange } from './argument_checks.js';
 import { WebGPUBuffer, wordAligned } from './device_buffer.js';
 import { DeviceGuard } from './device_guard.js';
 import { WebGPUWeight } from './device_weight.js';
@@ -107,16 +108,24 @@ export class WebGPUBackend implements Backend {
       timePlan: (plan, replays) => this.#lifetime.track(() => this.#timePlan(plan, replays)),
       readBandwidthGBps: (sizeBytes, replays) =>
         this.#lifetime.track(() =>
-          measureReadBandwidth(this.#guard, this.#pipelines, this.#maxBindingBytes, sizeBytes, replays),
+          measureReadBandwidth(
+            this.#guard,
+            this.#pipelines,
+            this.#maxBindingBytes,
+            checkedSizeBytes(sizeBytes),
+            checkedReplays(replays),
+          ),
         ),
     };
   }
 
   /**
    * A backend on `device`. Compiles its kernels; several backends may share a device.
-   * @throws SamebitsError DEVICE_LOST; DEVICE_FAILURE when a kernel does not compile
+   * @throws SamebitsError ARGUMENT_INVALID for anything but a device; DEVICE_LOST; DEVICE_FAILURE when a kernel does not
+   * compile
    */
   static async create(device: GPUDevice, options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
+    requireDevice(device);
     const guard = new DeviceGuard(device);
     try {
       const pipelines = await Pipelines.create(guard, options.dot ?? 'auto');
@@ -141,8 +150,9 @@ export class WebGPUBackend implements Backend {
     return this.#lifetime.track(async () => {
       const own = this.#ownWeight(weight);
       const outputType = checkedOutputType(options.outputType);
-      activationRows(x.length, own.k);
-      const rows = x instanceof Float32Array ? bf16Activations(x) : x.slice();
+      const bf16 = bf16Activations(x);
+      activationRows(bf16.length, own.k);
+      const rows = bf16 === x ? bf16.slice() : bf16;
       own.retain();
       try {
         return await this.#linears.run(rows, own, outputType);
@@ -197,7 +207,7 @@ export class WebGPUBackend implements Backend {
 
   plan(steps: readonly PlanStep[]): Promise<Plan> {
     return this.#lifetime.track(async () => {
-      const own = steps.map((step, index) => {
+      const own = checkedSteps(steps).map((step, index) => {
         checkRows(step.m);
         const x = this.#ownBuffer(step.x);
         const weight = this.#ownWeight(step.weight);
@@ -261,7 +271,7 @@ export class WebGPUBackend implements Backend {
     plan.requireUsable();
     for (const weight of plan.weights) weight.retain();
     try {
-      return await timePasses(this.#guard, (pass) => plan.record(pass), replays);
+      return await timePasses(this.#guard, (pass) => plan.record(pass), checkedReplays(replays));
     } finally {
       for (const weight of plan.weights) weight.release();
     }
@@ -278,6 +288,17 @@ export class WebGPUBackend implements Backend {
     if (handle.disposed) throw disposedError('buffer');
     return handle;
   }
+}
+
+/** By what it can do: browsers, Dawn and test doubles have classes of their own. */
+function requireDevice(device: unknown): void {
+  if (typeof device === 'object' && device !== null && 'createShaderModule' in device && 'lost' in device) return;
+  throw new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'a webgpu backend works on a device',
+    expected: 'a GPUDevice',
+    got: kindOf(device),
+    fix: 'Await adapter.requestDevice() and pass what it gives.',
+  });
 }
 
 function dotDetails({ dot, dotReason }: Pipelines): string {

@@ -59,6 +59,13 @@ const CASES: Record<CoreCode, () => unknown> = {
       new Uint16Array(K + 1),
       construct((parts) => parts),
     ),
+  HOST_OUT_OF_MEMORY: () => {
+    const n = 2 ** 20;
+    const scale = { dtype: 'bf16' as const, shape: [n, 1], data: new Uint16Array(n) };
+    const qdata = { dtype: 'u8' as const, shape: [n, 16], data: new Uint8Array(n * 16) };
+    const tall = new CoalescedInt4Tensor({ ...control(), qdata, scale, zeroPoint: scale });
+    return linear(new Uint16Array(MAX_M * 32), tall);
+  },
   DISPOSED: async () => {
     const backend = new CpuBackend();
     const weight = await backend.upload(construct((parts) => parts));
