@@ -2,7 +2,6 @@
 
 import { bf16FromNumber, numberFromBf16 } from './bf16.js';
 import { SamebitsError } from './errors.js';
-import { roundTiesToEven } from './exact.js';
 import { Int4Tensor } from './int4_tensor.js';
 import { weightShape } from './limits.js';
 
@@ -17,6 +16,9 @@ export interface QuantizeOptions {
 
 const MAX_CODE = 15;
 const SYMMETRIC_ZERO_POINT = 8;
+/** Adding and taking it away rounds to the nearest integer, ties to even, for magnitudes below 2^51. */
+const ROUND = 1.5 * 2 ** 52;
+const EXPONENT_MASK = 0x7f800000;
 
 /**
  * Quantizes a weight [n, k], row-major: bf16 bits in a Uint16Array, or f32.
@@ -36,34 +38,20 @@ export function quantizeInt4(weights: Uint16Array | Float32Array, options: Quant
     });
   }
   const symmetric = options.symmetric ?? false;
-  const isBf16 = weights instanceof Uint16Array;
   const qdata = new Uint8Array((n * k) / 2);
   const scale = new Uint16Array(nGroups * n);
   const zeroPoint = new Uint16Array(nGroups * n);
-  const group = new Float64Array(groupSize);
+  const values = new Float32Array(k);
+  const bits = new Int32Array(values.buffer);
+  const rowScale = new Uint16Array(nGroups);
+  const rowZeroPoint = new Uint16Array(nGroups);
   for (let row = 0; row < n; row++) {
+    widenRow(weights, row * k, values, bits);
+    const bad = quantizeRow(values, bits, groupSize, symmetric, qdata, (row * k) / 2, rowScale, rowZeroPoint);
+    if (bad >= 0) throw weightNotFinite(values[bad]!, row, bad);
     for (let g = 0; g < nGroups; g++) {
-      const start = row * k + g * groupSize;
-      let min = 0;
-      let max = 0;
-      for (let i = 0; i < groupSize; i++) {
-        const w = isBf16 ? numberFromBf16(weights[start + i]!) : weights[start + i]!;
-        if (!Number.isFinite(w)) throw weightNotFinite(w, row, start + i - row * k);
-        group[i] = w;
-        if (w < min) min = w;
-        if (w > max) max = w;
-      }
-      const range = symmetric ? 2 * Math.max(max, -min) : max - min;
-      const scaleBits = flushSubnormal(bf16FromNumber(range / MAX_CODE));
-      const s = numberFromBf16(scaleBits);
-      const z = symmetric ? SYMMETRIC_ZERO_POINT : s === 0 ? 0 : clampCode(Math.round(-min / s));
-      scale[g * n + row] = scaleBits;
-      zeroPoint[g * n + row] = bf16FromNumber(z);
-      for (let i = 0; i < groupSize; i += 2) {
-        const even = s === 0 ? z : clampCode(roundTiesToEven(group[i]! / s + z));
-        const odd = s === 0 ? z : clampCode(roundTiesToEven(group[i + 1]! / s + z));
-        qdata[(start + i) / 2] = even | (odd << 4);
-      }
+      scale[g * n + row] = rowScale[g]!;
+      zeroPoint[g * n + row] = rowZeroPoint[g]!;
     }
   }
   return new Int4Tensor({
@@ -74,13 +62,68 @@ export function quantizeInt4(weights: Uint16Array | Float32Array, options: Quant
   });
 }
 
+/** A row of bf16 bits or f32, from `start`, as f32; `bits` is another view of `values`. */
+export function widenRow(
+  weights: Uint16Array | Float32Array,
+  start: number,
+  values: Float32Array,
+  bits: Int32Array,
+): void {
+  if (weights instanceof Float32Array) {
+    values.set(weights.subarray(start, start + values.length));
+    return;
+  }
+  for (let i = 0; i < bits.length; i++) bits[i] = weights[start + i]! << 16;
+}
+
+/**
+ * Quantizes one row into `qdata` from byte `at`. Rows are short calls, which engines optimize better than one long loop.
+ * @returns the first column that is not finite, or -1
+ */
+function quantizeRow(
+  values: Float32Array,
+  bits: Int32Array,
+  groupSize: number,
+  symmetric: boolean,
+  qdata: Uint8Array,
+  at: number,
+  scale: Uint16Array,
+  zeroPoint: Uint16Array,
+): number {
+  for (let g = 0, start = 0; start < values.length; g++, start += groupSize) {
+    const end = start + groupSize;
+    let min = 0;
+    let max = 0;
+    for (let i = start; i < end; i++) {
+      if ((bits[i]! & EXPONENT_MASK) === EXPONENT_MASK) return i;
+      const w = values[i]!;
+      if (w < min) min = w;
+      if (w > max) max = w;
+    }
+    const range = symmetric ? 2 * Math.max(max, -min) : max - min;
+    const scaleBits = flushSubnormal(bf16FromNumber(range / MAX_CODE));
+    const s = numberFromBf16(scaleBits);
+    const z = symmetric ? SYMMETRIC_ZERO_POINT : s === 0 ? 0 : clampCode(Math.round(-min / s));
+    scale[g] = scaleBits;
+    zeroPoint[g] = bf16FromNumber(z);
+    // Division by 1 leaves values that a scale of 0 stands for so close to 0 that they round to the zero point.
+    const divisor = s === 0 ? 1 : s;
+    for (let i = start; i < end; i += 2, at++) {
+      const even = (values[i]! / divisor + z + ROUND - ROUND) | 0;
+      const odd = (values[i + 1]! / divisor + z + ROUND - ROUND) | 0;
+      qdata[at] = clampCode(even) | (clampCode(odd) << 4);
+    }
+  }
+  return -1;
+}
+
 /** A subnormal scale counts as 0 in the operator, so it is stored as 0 and the group's codes agree with it. */
 function flushSubnormal(bits: number): number {
   return (bits & 0x7f80) === 0 ? 0 : bits;
 }
 
 function clampCode(value: number): number {
-  return Math.max(0, Math.min(value, MAX_CODE));
+  return value < 0 ? 0 : value > MAX_CODE ? MAX_CODE : value;
 }
 
 function weightNotFinite(value: number, row: number, column: number): SamebitsError {

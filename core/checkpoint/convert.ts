@@ -174,7 +174,7 @@ async function repack(
     await writePackedRows(sink, output, name, packed, packer.pack(rows));
     advance(rows.readBytes);
   }
-  packer.finish();
+  await packer.finish(() => weight.slices());
   return packer.change;
 }
 

@@ -5,6 +5,7 @@ import type { ModelCheckpoint } from './model_checkpoint.js';
 import { AWQ_ORDER, transposeAwq } from './nibbles.js';
 import { checkPart, FLOAT_DTYPES, floats, readColumns, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
+import { groupsByRow } from './row_groups.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -79,19 +80,12 @@ function awqWeight(
       const qdata = new Uint8Array(codes.length);
       transposeAwq(u32View(codes), k, columns, new Uint32Array(qdata.buffer));
       const s = floats(scales.dtype, scaleBytes);
-      const zeros = u32View(zeroBytes);
-      const scale = new Float64Array(s.length);
-      const offset = new Float64Array(s.length);
-      for (let g = 0; g < nGroups; g++) {
-        for (let row = 0; row < rows; row++) {
-          const zero = (zeros[g * columns + (row >> 3)]! >>> (4 * POSITION[row & 7]!)) & 15;
-          const i = row * nGroups + g;
-          scale[i] = s[g * rows + row]!;
-          offset[i] = -zero * scale[i]!;
-        }
-      }
+      const words = u32View(zeroBytes);
+      const zeros = new Float32Array(s.length);
+      for (let i = 0; i < zeros.length; i++) zeros[i] = (words[i >> 3]! >>> (4 * POSITION[i & 7]!)) & 15;
+      const groups = groupsByRow(s, zeros, rows, 'zero point');
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      yield { firstRow, n: rows, qdata, scale, offset, readBytes };
+      yield { firstRow, n: rows, qdata, ...groups, readBytes };
     }
   }
   return { name, format: 'awq:gemm', parts: [qweight, qzeros, scales], n, k, groupSize, slices };

@@ -5,6 +5,7 @@ import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { checkPart, FLOAT_DTYPES, floats, readRows, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
+import { groupsInRows } from './row_groups.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -114,25 +115,25 @@ async function packedWeight({
         (await (isPacked
           ? readRows(zeroPoint, firstRow / 8, Math.ceil(rows / 8))
           : readRows(zeroPoint, firstRow, rows)));
-      const groups = {
-        scale: new Float64Array(floats(scale.dtype, scaleBytes)),
-        offset: new Float64Array(rows * nGroups),
-      };
-      const words = zeroBytes && isPacked ? u32View(zeroBytes) : undefined;
-      const signed = zeroBytes && !isPacked ? new Int8Array(zeroBytes.buffer) : undefined;
-      for (let row = 0, i = 0; row < rows; row++) {
-        for (let g = 0; g < nGroups; g++, i++) {
-          const zero = words
-            ? (words[(row >> 3) * nGroups + g]! >>> (4 * (row & 7))) & 15
-            : SYMMETRIC_ZERO + (signed ? signed[i]! : 0);
-          groups.offset[i] = -zero * groups.scale[i]!;
-        }
-      }
+      const zeros = new Float32Array(rows * nGroups).fill(SYMMETRIC_ZERO);
+      if (zeroBytes && isPacked) unpackZeros(u32View(zeroBytes), rows, nGroups, zeros);
+      else if (zeroBytes)
+        zeros.set(new Int8Array(zeroBytes.buffer, zeroBytes.byteOffset).map((zero) => zero + SYMMETRIC_ZERO));
+      const groups = groupsInRows(floats(scale.dtype, scaleBytes), zeros, 'zero point');
       const readBytes = qdata.byteLength + scaleBytes.byteLength + (zeroBytes?.byteLength ?? 0);
       yield { firstRow, n: rows, qdata, ...groups, readBytes };
     }
   }
   return { name, format: 'compressed-tensors:pack-quantized', parts, n, k, groupSize, slices };
+}
+
+/** u32[rows / 8, G], eight rows to a word, to [rows, G]. */
+function unpackZeros(words: Uint32Array, rows: number, nGroups: number, zeros: Float32Array): void {
+  for (let row = 0; row < rows; row++) {
+    const shift = 4 * (row & 7);
+    const first = (row >> 3) * nGroups;
+    for (let g = 0; g < nGroups; g++) zeros[row * nGroups + g] = (words[first + g]! >>> shift) & 15;
+  }
 }
 
 /** N and K, which the packed codes alone do not tell. */

@@ -8,12 +8,26 @@ import { gather } from './nibbles.js';
 import { readRows, rowBlocks } from './part_reader.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight } from './source_weight.js';
 import type { ModelTensor } from './tensor_file.js';
-import { u16View, u32View } from './views.js';
+import { u16View } from './views.js';
 
 const GROUP_SIZE = 32;
 
-/** Unpacks whole rows of blocks: codes into `qdata`, one scale and offset for every 32 of them. */
-type Unpack = (bytes: Uint8Array<ArrayBuffer>, qdata: Uint32Array, scale: Float64Array, offset: Float64Array) => void;
+/** Groups of one call of a kernel: engines optimize what is called often. */
+const CHUNK_GROUPS = 1024;
+
+/** Blocks and where they go: codes into `qdata`, one scale and offset for every 32 of them. */
+interface Blocks {
+  readonly halves: Uint16Array;
+  readonly words: Uint32Array;
+  /** Every f16 value by its bits. */
+  readonly f16: Float32Array;
+  readonly qdata: Uint32Array;
+  readonly scale: Float64Array;
+  readonly offset: Float64Array;
+}
+
+/** Unpacks groups `first`..`end`, whole blocks. */
+type Unpack = (blocks: Blocks, first: number, end: number) => void;
 
 const UNPACK: Readonly<Partial<Record<string, Unpack>>> = { Q4_0: unpackQ40, Q4_1: unpackQ41, Q4_K: unpackQ4K };
 
@@ -40,7 +54,18 @@ function blockWeight(tensor: ModelTensor, unpack: Unpack): SourceWeight {
       const qdata = new Uint8Array((rows * k) / 2);
       const scale = new Float64Array((rows * k) / GROUP_SIZE);
       const offset = new Float64Array(scale.length);
-      unpack(bytes, new Uint32Array(qdata.buffer), scale, offset);
+      const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
+      const blocks = {
+        halves: u16View(bytes),
+        words,
+        f16: f16Values(),
+        qdata: new Uint32Array(qdata.buffer),
+        scale,
+        offset,
+      };
+      for (let group = 0; group < scale.length; group += CHUNK_GROUPS) {
+        unpack(blocks, group, Math.min(group + CHUNK_GROUPS, scale.length));
+      }
       yield { firstRow, n: rows, qdata, scale, offset, readBytes: bytes.byteLength };
     }
   }
@@ -48,15 +73,8 @@ function blockWeight(tensor: ModelTensor, unpack: Unpack): SourceWeight {
 }
 
 /** 18 bytes: d f16, then 16 bytes with code j in the low and code j + 16 in the high nibble. `w = (q - 8) * d`. */
-function unpackQ40(
-  bytes: Uint8Array<ArrayBuffer>,
-  qdata: Uint32Array,
-  scale: Float64Array,
-  offset: Float64Array,
-): void {
-  const halves = u16View(bytes);
-  const f16 = f16Values();
-  for (let group = 0, from = 0, to = 0; group < scale.length; group++, from += 9, to += 4) {
+function unpackQ40({ halves, f16, qdata, scale, offset }: Blocks, firstGroup: number, end: number): void {
+  for (let group = firstGroup, from = 9 * group, to = 4 * group; group < end; group++, from += 9, to += 4) {
     const d = f16[halves[from]!]!;
     scale[group] = d;
     offset[group] = -8 * d;
@@ -70,15 +88,8 @@ function unpackQ40(
 }
 
 /** 20 bytes: d and m f16, then codes as in Q4_0. `w = q * d + m`. */
-function unpackQ41(
-  bytes: Uint8Array<ArrayBuffer>,
-  qdata: Uint32Array,
-  scale: Float64Array,
-  offset: Float64Array,
-): void {
-  const words = u32View(bytes);
-  const f16 = f16Values();
-  for (let group = 0, from = 0, to = 0; group < scale.length; group++, from += 5, to += 4) {
+function unpackQ41({ words, f16, qdata, scale, offset }: Blocks, firstGroup: number, end: number): void {
+  for (let group = firstGroup, from = 5 * group, to = 4 * group; group < end; group++, from += 5, to += 4) {
     const head = words[from]!;
     scale[group] = f16[head & 0xffff]!;
     offset[group] = f16[head >>> 16]!;
@@ -98,15 +109,9 @@ const Q4K_GROUPS = 8;
  * 144 bytes for 256 codes: d and dmin f16; 6-bit scales and minimums of eight groups in 12 bytes; four chunks of 32 bytes,
  * each with one group in its low and the next in its high nibbles. `w = (d * sc) * q - dmin * m`.
  */
-function unpackQ4K(
-  bytes: Uint8Array<ArrayBuffer>,
-  qdata: Uint32Array,
-  scale: Float64Array,
-  offset: Float64Array,
-): void {
-  const words = u32View(bytes);
-  const f16 = f16Values();
-  for (let from = 0, group = 0, to = 0; group < scale.length; from += Q4K_WORDS, group += Q4K_GROUPS) {
+function unpackQ4K({ words, f16, qdata, scale, offset }: Blocks, firstGroup: number, end: number): void {
+  for (let group = firstGroup, to = 4 * group; group < end; group += Q4K_GROUPS) {
+    const from = (group / Q4K_GROUPS) * Q4K_WORDS;
     const head = words[from]!;
     const d = f16[head & 0xffff]!;
     const dmin = f16[head >>> 16]!;
@@ -114,12 +119,16 @@ function unpackQ4K(
     const a = words[from + 1]!;
     const b = words[from + 2]!;
     const c = words[from + 3]!;
-    const scales = [a & 0x3f3f3f3f, (c & 0x0f0f0f0f) | ((a >>> 2) & 0x30303030)];
-    const minimums = [b & 0x3f3f3f3f, ((c >>> 4) & 0x0f0f0f0f) | ((b >>> 2) & 0x30303030)];
-    for (let j = 0; j < Q4K_GROUPS; j++) {
-      const shift = 8 * (j & 3);
-      scale[group + j] = d * ((scales[j >> 2]! >>> shift) & 63);
-      offset[group + j] = -dmin * ((minimums[j >> 2]! >>> shift) & 63);
+    const lowScales = a & 0x3f3f3f3f;
+    const highScales = (c & 0x0f0f0f0f) | ((a >>> 2) & 0x30303030);
+    const lowMinimums = b & 0x3f3f3f3f;
+    const highMinimums = ((c >>> 4) & 0x0f0f0f0f) | ((b >>> 2) & 0x30303030);
+    for (let j = 0; j < 4; j++) {
+      const shift = 8 * j;
+      scale[group + j] = d * ((lowScales >>> shift) & 63);
+      scale[group + j + 4] = d * ((highScales >>> shift) & 63);
+      offset[group + j] = -dmin * ((lowMinimums >>> shift) & 63);
+      offset[group + j + 4] = -dmin * ((highMinimums >>> shift) & 63);
     }
     for (let chunk = 0; chunk < 4; chunk++, to += 8) {
       const at = from + 4 + 8 * chunk;

@@ -6,6 +6,7 @@ import type { ModelCheckpoint } from './model_checkpoint.js';
 import { transposeWords } from './nibbles.js';
 import { checkPart, FLOAT_DTYPES, floats, readColumns, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
+import { groupsByRow } from './row_groups.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
@@ -114,20 +115,12 @@ async function gptqWeight(
       const qdata = new Uint8Array(codes.length);
       transposeWords(u32View(codes), kWords, rows, new Uint32Array(qdata.buffer));
       const s = floats(scales.dtype, scaleBytes);
-      const zeros = u32View(zeroBytes);
-      const scale = new Float64Array(s.length);
-      const offset = new Float64Array(s.length);
-      for (let g = 0; g < nGroups; g++) {
-        for (let row = 0; row < rows; row++) {
-          const word = zeros[(g * rows + row) >> 3]!;
-          const zero = storedZero(word, row & 7, rule);
-          const i = row * nGroups + g;
-          scale[i] = s[g * rows + row]!;
-          offset[i] = -zero * scale[i]!;
-        }
-      }
+      const words = u32View(zeroBytes);
+      const zeros = new Float32Array(s.length);
+      for (let i = 0; i < zeros.length; i++) zeros[i] = storedZero(words[i >> 3]!, i & 7, rule);
+      const groups = groupsByRow(s, zeros, rows, 'zero point');
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      yield { firstRow, n: rows, qdata, scale, offset, readBytes };
+      yield { firstRow, n: rows, qdata, ...groups, readBytes };
     }
   }
   const parts = gIdx ? [qweight, qzeros, scales, gIdx] : [qweight, qzeros, scales];

@@ -5,9 +5,10 @@ import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { flipSigns, packSigned } from './nibbles.js';
 import { checkPart, FLOAT_DTYPES, floats, readColumns, readRows, requirePart, rowBlocks } from './part_reader.js';
+import { groupsByRow, groupsInRows } from './row_groups.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject, parseStrictJson, parseStrictJsonObject } from './strict_json.js';
-import { inTensor, quoted } from './tensor_error.js';
+import { quoted } from './tensor_error.js';
 import type { ModelTensor, TensorFile } from './tensor_file.js';
 
 const NAMES_KEY = 'tensor_names';
@@ -131,19 +132,9 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
       if (isSigned) flipSigns(new Uint32Array(codes.buffer, codes.byteOffset, codes.byteLength / 4));
       const s = floats(scale.dtype, scaleBytes);
       const z = floats(zeroPoint.dtype, zeroBytes);
-      const groups = { scale: new Float64Array(s.length), offset: new Float64Array(s.length) };
-      const [rowStride, groupStride] = order === 'native' ? [1, rows] : [nGroups, 1];
-      for (let row = 0, i = 0; row < rows; row++) {
-        for (let g = 0; g < nGroups; g++, i++) {
-          const at = row * rowStride + g * groupStride;
-          const [stepScale, zero] = [s[at]!, z[at]!];
-          groups.scale[i] = stepScale;
-          groups.offset[i] = isSigned ? zero - 8 * stepScale : -zero * stepScale;
-          if (told === undefined && isDoubtful(isSigned, stepScale, zero)) {
-            throw inTensor(name, doubtful(layout, isSigned, stepScale, zero));
-          }
-        }
-      }
+      if (told === undefined) refuseDoubtful({ name, layout, isSigned }, s, z);
+      const meaning = isSigned ? 'signed offset' : 'zero point';
+      const groups = order === 'native' ? groupsByRow(s, z, rows, meaning) : groupsInRows(s, z, meaning);
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
       yield { firstRow, n: rows, qdata: codes, ...groups, readBytes };
     }
@@ -153,17 +144,20 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
 }
 
 /** Two writers use the same names for different meanings; values that fit neither code range betray a mix-up. */
-function isDoubtful(isSigned: boolean, scale: number, zero: number): boolean {
-  if (isSigned) return Math.abs(zero) > SIGNED_REACH * Math.abs(scale);
-  return zero < UNSIGNED_ZERO.min || zero > UNSIGNED_ZERO.max;
-}
-
-function doubtful(layout: LayoutChoice, isSigned: boolean, scale: number, zero: number): unknown {
-  try {
-    const rule = `codes that are ${isSigned ? 'I8, signed' : 'U8, unsigned'}, must have zero points of that convention`;
-    return layout.ask(['signed', 'unsigned'], rule, `zero_point ${zero} with scale ${scale}`);
-  } catch (error) {
-    return error;
+function refuseDoubtful(
+  { name, layout, isSigned }: Pick<Int4Parts, 'name' | 'layout'> & { readonly isSigned: boolean },
+  scale: Float32Array,
+  zero: Float32Array,
+): void {
+  for (let i = 0; i < scale.length; i++) {
+    const [s, z] = [scale[i]!, zero[i]!];
+    const isDoubtful = isSigned
+      ? Math.abs(z) > SIGNED_REACH * Math.abs(s)
+      : z < UNSIGNED_ZERO.min || z > UNSIGNED_ZERO.max;
+    if (!isDoubtful) continue;
+    const convention = isSigned ? 'I8, signed' : 'U8, unsigned';
+    const rule = `weight ${quoted(name)}: codes that are ${convention}, must have zero points of that convention`;
+    layout.ask(['signed', 'unsigned'], rule, `zero_point ${z} with scale ${s}`);
   }
 }
 
@@ -191,8 +185,8 @@ function intxWeight(model: ModelCheckpoint, name: string, settings: JsonObject):
         throw codeOutOfRange(name, firstRow + Math.floor((4 * bad) / k), codes.subarray(4 * bad, 4 * bad + 4));
       const s = floats(scale.dtype, scaleBytes);
       const z = zeroPoint.dtype === 'I8' ? new Int8Array(zeroBytes.buffer) : floats(zeroPoint.dtype, zeroBytes);
-      const groups = { scale: new Float64Array(s), offset: new Float64Array(s.length) };
-      for (let i = 0; i < s.length; i++) groups.offset[i] = -(z[i]! + 8) * s[i]!;
+      const zeros = Float32Array.from(z, (zero) => zero + 8);
+      const groups = groupsInRows(s, zeros, 'zero point');
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
       yield { firstRow, n: rows, qdata: packed, ...groups, readBytes };
     }

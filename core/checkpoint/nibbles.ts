@@ -6,13 +6,22 @@ const TILE = 16;
 /** u32[rows, columns] -> u32[columns, rows]. */
 export function transposeWords(source: Uint32Array, rows: number, columns: number, out: Uint32Array): void {
   for (let column = 0; column < columns; column += TILE) {
-    const columnEnd = Math.min(column + TILE, columns);
-    for (let row = 0; row < rows; row += TILE) {
-      const rowEnd = Math.min(row + TILE, rows);
-      for (let c = column; c < columnEnd; c++) {
-        for (let r = row; r < rowEnd; r++) out[c * rows + r] = source[r * columns + c]!;
-      }
-    }
+    for (let row = 0; row < rows; row += TILE) transposeTile(source, rows, columns, out, row, column);
+  }
+}
+
+function transposeTile(
+  source: Uint32Array,
+  rows: number,
+  columns: number,
+  out: Uint32Array,
+  row: number,
+  column: number,
+): void {
+  const rowEnd = Math.min(row + TILE, rows);
+  const columnEnd = Math.min(column + TILE, columns);
+  for (let c = column; c < columnEnd; c++) {
+    for (let r = row; r < rowEnd; r++) out[c * rows + r] = source[r * columns + c]!;
   }
 }
 
@@ -25,15 +34,25 @@ export const AWQ_ORDER: readonly number[] = [0, 2, 4, 6, 1, 3, 5, 7];
  * swapping halves.
  */
 export function transposeAwq(source: Uint32Array, k: number, columns: number, out: Uint32Array): void {
-  const outWords = k / 8;
   for (let column = 0; column < columns; column += TILE) {
-    const columnEnd = Math.min(column + TILE, columns);
-    for (let word = 0; word < outWords; word += TILE) {
-      const wordEnd = Math.min(word + TILE, outWords);
-      for (let w = word; w < wordEnd; w++) {
-        for (let c = column; c < columnEnd; c++)
-          transposeSquare(source, w * 8 * columns + c, columns, out, c * 8 * outWords + w, outWords);
-      }
+    for (let word = 0; word < k / 8; word += TILE) transposeAwqTile(source, k, columns, out, word, column);
+  }
+}
+
+function transposeAwqTile(
+  source: Uint32Array,
+  k: number,
+  columns: number,
+  out: Uint32Array,
+  word: number,
+  column: number,
+): void {
+  const outWords = k / 8;
+  const wordEnd = Math.min(word + TILE, outWords);
+  const columnEnd = Math.min(column + TILE, columns);
+  for (let w = word; w < wordEnd; w++) {
+    for (let c = column; c < columnEnd; c++) {
+      transposeSquare(source, w * 8 * columns + c, columns, out, c * 8 * outWords + w, outWords);
     }
   }
 }

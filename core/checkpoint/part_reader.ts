@@ -7,7 +7,7 @@ import type { ModelTensor } from './tensor_file.js';
 import { f32View, u16View, wordAligned } from './views.js';
 
 /** Bytes of the largest part that are worked on at once. */
-const BLOCK_BYTES = 16 * 2 ** 20;
+const BLOCK_BYTES = 4 * 2 ** 20;
 /** Zero points are packed eight rows to a word, so blocks start at multiples of eight. */
 const BLOCK_ROWS = 8;
 

@@ -1,11 +1,11 @@
 // A bf16, f16 or f32 matrix of a model, quantized some rows at a time, and what that changed.
 
-import { flushedNumberFromBf16, numberFromBf16 } from '../bf16.js';
-import { dequantizeRow } from '../dequantize.js';
+import { flushedNumberFromBf16 } from '../bf16.js';
 import type { Int4Tensor } from '../int4_tensor.js';
 import type { WeightShape } from '../limits.js';
-import { quantizeInt4 } from '../quantize.js';
+import { quantizeInt4, widenRow } from '../quantize.js';
 import { weightExponent } from '../validate.js';
+import type { ChangeSums } from './code_moments.js';
 import { f32FromF16Array } from './f16.js';
 import type { PackedRows } from './samebits_writer.js';
 import { inTensor } from './tensor_error.js';
@@ -18,9 +18,7 @@ export const SLICE_BYTES = 4 * 2 ** 20;
 
 /** Quantizes one matrix in one pass over its bytes. */
 export class PlainWeight {
-  #sumOfSquares = 0;
-  #sumOfSquaredChanges = 0;
-  #largestChange = 0;
+  readonly #sums: ChangeSums = { sumOfSquares: 0, sumOfSquaredChanges: 0, largestChange: 0 };
   // The pair that reaches furthest decides the whole tensor's exponent; slices alone could not.
   #reach = -1;
   #reachScale = 0;
@@ -54,8 +52,9 @@ export class PlainWeight {
 
   /** Of the rows so far. */
   get change(): WeightChange {
-    const relativeRms = this.#sumOfSquares === 0 ? 0 : Math.sqrt(this.#sumOfSquaredChanges / this.#sumOfSquares);
-    return { isLossless: this.#largestChange === 0, relativeRms, largest: this.#largestChange };
+    const { sumOfSquares, sumOfSquaredChanges, largestChange: largest } = this.#sums;
+    const relativeRms = sumOfSquares === 0 ? 0 : Math.sqrt(sumOfSquaredChanges / sumOfSquares);
+    return { isLossless: largest === 0, relativeRms, largest };
   }
 
   #quantize(sourceBytes: Uint8Array<ArrayBuffer>, n: number, firstRow: number): Omit<PackedRows, 'firstRow'> {
@@ -71,20 +70,21 @@ export class PlainWeight {
     return { qdata: quantized.qdata, ...this.#coalesce(quantized) };
   }
 
-  #measure(weights: Uint16Array | Float32Array, quantized: Int4Tensor): void {
-    const { n, k } = quantized;
-    const isBf16 = weights instanceof Uint16Array;
-    const row = new Float32Array(k);
-    for (let r = 0; r < n; r++) {
-      dequantizeRow(quantized, r, row);
-      for (let i = 0; i < k; i++) {
-        const source = weights[r * k + i]!;
-        const weight = isBf16 ? numberFromBf16(source) : source;
-        const change = Math.abs(row[i]! - weight);
-        this.#sumOfSquares += weight * weight;
-        this.#sumOfSquaredChanges += change * change;
-        if (change > this.#largestChange) this.#largestChange = change;
+  #measure(
+    weights: Uint16Array | Float32Array,
+    { n, k, groupSize, nGroups, qdata, scale, zeroPoint }: Int4Tensor,
+  ): void {
+    const values = new Float32Array(k);
+    const bits = new Int32Array(values.buffer);
+    const rowScale = new Float64Array(nGroups);
+    const rowZeroPoint = new Float64Array(nGroups);
+    for (let row = 0; row < n; row++) {
+      widenRow(weights, row * k, values, bits);
+      for (let g = 0; g < nGroups; g++) {
+        rowScale[g] = flushedNumberFromBf16(scale[g * n + row]!);
+        rowZeroPoint[g] = flushedNumberFromBf16(zeroPoint[g * n + row]!);
       }
+      addRowChanges(values, qdata, (row * k) / 2, groupSize, rowScale, rowZeroPoint, this.#sums);
     }
   }
 
@@ -107,6 +107,39 @@ export class PlainWeight {
     }
     return out;
   }
+}
+
+/** Adds what one row contributes. A code less a zero point times a bf16 scale is exact here, as it is in f32. */
+function addRowChanges(
+  values: Float32Array,
+  qdata: Uint8Array,
+  at: number,
+  groupSize: number,
+  scale: Float64Array,
+  zeroPoint: Float64Array,
+  sums: ChangeSums,
+): void {
+  let { sumOfSquares, sumOfSquaredChanges, largestChange } = sums;
+  for (let g = 0, i = 0; g < scale.length; g++) {
+    const s = scale[g]!;
+    const z = zeroPoint[g]!;
+    for (const end = i + groupSize; i < end; i += 2, at++) {
+      const byte = qdata[at]!;
+      const even = values[i]!;
+      const odd = values[i + 1]!;
+      const evenChange = ((byte & 15) - z) * s - even;
+      const oddChange = ((byte >> 4) - z) * s - odd;
+      sumOfSquares += even * even + odd * odd;
+      sumOfSquaredChanges += evenChange * evenChange + oddChange * oddChange;
+      if (evenChange > largestChange) largestChange = evenChange;
+      if (oddChange > largestChange) largestChange = oddChange;
+      if (-evenChange > largestChange) largestChange = -evenChange;
+      if (-oddChange > largestChange) largestChange = -oddChange;
+    }
+  }
+  sums.sumOfSquares = sumOfSquares;
+  sums.sumOfSquaredChanges = sumOfSquaredChanges;
+  sums.largestChange = largestChange;
 }
 
 function decode(dtype: string, bytes: Uint8Array<ArrayBuffer>): Uint16Array | Float32Array {
