@@ -141,7 +141,7 @@ Napi::Value begin_upload(const Napi::CallbackInfo &info) {
 // appendQdata(weight, bytes): Promise<void>; pieces come one after another, in order.
 Napi::Value append_qdata(const Napi::CallbackInfo &info) {
   auto weight = Handle<Weight>::get(info[0], "weight");
-  return Task::start(info.Env(), [weight, bytes = copy_of(u8_elements(info[1], "qdata"))]() -> Finish {
+  return Task::start(info.Env(), [weight, bytes = copy_of(info.Env(), u8_elements(info[1], "qdata"))]() -> Finish {
     weight->append_qdata(bytes);
     return nullptr;
   });
@@ -150,8 +150,8 @@ Napi::Value append_qdata(const Napi::CallbackInfo &info) {
 // appendScales(weight, scale, zeroPoint): Promise<void>; validates what it copies.
 Napi::Value append_scales(const Napi::CallbackInfo &info) {
   auto weight = Handle<Weight>::get(info[0], "weight");
-  return Task::start(info.Env(), [weight, scale = copy_of(u16_elements(info[1], "scale")),
-                                  zero_point = copy_of(u16_elements(info[2], "zeroPoint"))]() -> Finish {
+  return Task::start(info.Env(), [weight, scale = copy_of(info.Env(), u16_elements(info[1], "scale")),
+                                  zero_point = copy_of(info.Env(), u16_elements(info[2], "zeroPoint"))]() -> Finish {
     weight->append_scales(scale, zero_point);
     return nullptr;
   });
@@ -176,8 +176,8 @@ Napi::Value linear_call(const Napi::CallbackInfo &info) {
     check_status(samebits_validate_rows(x.count, shape.k, &rows, &refusal), refusal);
     return rows;
   });
-  Napi::ArrayBuffer output = Napi::ArrayBuffer::New(env, output_size_bytes(m, shape, output_bf16));
-  return Task::start_with(env, output, [weight, x = copy_of(x), m, output_bf16, y = output.Data()]() -> Finish {
+  Napi::ArrayBuffer output = new_array_buffer(env, output_size_bytes(m, shape, output_bf16));
+  return Task::start_with(env, output, [weight, x = copy_of(env, x), m, output_bf16, y = output.Data()]() -> Finish {
     linear(*weight, x, m, output_bf16, y);
     return nullptr;
   });
@@ -186,7 +186,7 @@ Napi::Value linear_call(const Napi::CallbackInfo &info) {
 // createBuffer(device, sizeBytes): Promise<handle>
 Napi::Value create_buffer(const Napi::CallbackInfo &info) {
   auto device = Handle<Device>::get(info[0], "device");
-  const auto size_bytes = static_cast<uint64_t>(integer_argument(info[1], "sizeBytes", 0, kMaxBytes));
+  const auto size_bytes = static_cast<uint64_t>(integer_argument(info[1], "sizeBytes", 1, kMaxBytes));
   return Task::start(info.Env(), [device = std::move(device), size_bytes]() -> Finish {
     auto buffer = std::make_shared<Buffer>(device, size_bytes);
     return [buffer = std::move(buffer)](Napi::Env env) { return Handle<Buffer>::wrap(env, buffer); };
@@ -196,7 +196,7 @@ Napi::Value create_buffer(const Napi::CallbackInfo &info) {
 // writeBuffer(buffer, bytes): Promise<void>
 Napi::Value write_buffer(const Napi::CallbackInfo &info) {
   auto buffer = Handle<Buffer>::get(info[0], "buffer");
-  return Task::start(info.Env(), [buffer, bytes = copy_of(u8_elements(info[1], "bytes"))]() -> Finish {
+  return Task::start(info.Env(), [buffer, bytes = copy_of(info.Env(), u8_elements(info[1], "bytes"))]() -> Finish {
     buffer->write(bytes);
     return nullptr;
   });
@@ -205,7 +205,7 @@ Napi::Value write_buffer(const Napi::CallbackInfo &info) {
 // readBuffer(buffer): Promise<ArrayBuffer>
 Napi::Value read_buffer(const Napi::CallbackInfo &info) {
   auto buffer = Handle<Buffer>::get(info[0], "buffer");
-  Napi::ArrayBuffer output = Napi::ArrayBuffer::New(info.Env(), buffer->size_bytes);
+  Napi::ArrayBuffer output = new_array_buffer(info.Env(), buffer->size_bytes);
   return Task::start_with(info.Env(), output, [buffer, into = output.Data()]() -> Finish {
     buffer->read(into);
     return nullptr;

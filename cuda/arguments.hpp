@@ -104,10 +104,34 @@ inline Elements<uint16_t> u16_elements(const Napi::Value &value, const char *nam
   return elements_of<uint16_t>(value, name, napi_uint16_array, "Uint16Array");
 }
 
+[[noreturn]] inline void throw_host_out_of_memory(Napi::Env env, uint64_t size_bytes, const std::string &got) {
+  throw_failure(env, "HOST_OUT_OF_MEMORY", "host memory must suffice for the operands of a call",
+                std::to_string(size_bytes) + " bytes", got, "Pass fewer rows of activations at a time.");
+}
+
 // Copied now: the caller may change or detach the array as soon as the call returns.
 template <typename T>
-std::vector<T> copy_of(const Elements<T> &elements) {
-  return std::vector<T>(elements.data, elements.data + elements.count);
+std::vector<T> copy_of(Napi::Env env, const Elements<T> &elements) {
+  try {
+    return std::vector<T>(elements.data, elements.data + elements.count);
+  } catch (const std::bad_alloc &) {
+    throw_host_out_of_memory(env, elements.count * sizeof(T), "std::bad_alloc");
+  }
+}
+
+// Memory for an output. Where it does not suffice, the native API ends the process, and the constructor throws.
+inline Napi::ArrayBuffer new_array_buffer(Napi::Env env, uint64_t size_bytes) {
+  Napi::Value made;
+  try {
+    const auto constructor = env.Global().Get("ArrayBuffer").As<Napi::Function>();
+    made = constructor.New({Napi::Number::New(env, static_cast<double>(size_bytes))});
+  } catch (const Napi::Error &error) {
+    throw_host_out_of_memory(env, size_bytes, error.Message());
+  }
+  if (!made.IsArrayBuffer() || made.As<Napi::ArrayBuffer>().ByteLength() != size_bytes) {
+    throw_invalid(env, "the global ArrayBuffer", "JavaScript's own");
+  }
+  return made.As<Napi::ArrayBuffer>();
 }
 
 // A weight's description with the strings that it points to.

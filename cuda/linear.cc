@@ -63,6 +63,7 @@ Weight::Weight(std::shared_ptr<Device> on, const SamebitsShape &shape, SamebitsL
 }
 
 void Weight::copy(DeviceMemory &to, uint64_t offset, const void *from, uint64_t size_bytes) {
+  if (size_bytes == 0) return;
   device->make_current();
   const auto workspace = device->take_workspace(0);
   check_cuda(cudaMemcpyAsync(to.data() + offset, from, size_bytes, cudaMemcpyHostToDevice, workspace->stream),
@@ -88,11 +89,13 @@ void Weight::append_scales(const std::vector<uint16_t> &scale, const std::vector
               scale_zero_.size_bytes());
   SamebitsRefusal refusal = {};
   const uint64_t first = scale_zero_filled_ / sizeof(uint32_t);
-  check_status(samebits_validate_values(scale.data(), zero_point.data(), count, first, &reach_, &refusal), refusal);
+  double reach = reach_;  // a piece that is refused must leave no trace in E_w
+  check_status(samebits_validate_values(scale.data(), zero_point.data(), count, first, &reach, &refusal), refusal);
   std::vector<uint32_t> words(count);
   samebits_interleave(scale.data(), zero_point.data(), count, words.data());
   copy(scale_zero_, scale_zero_filled_, words.data(), count * sizeof(uint32_t));
   scale_zero_filled_ += count * sizeof(uint32_t);
+  reach_ = reach;
 }
 
 void Weight::seal() {
@@ -116,7 +119,7 @@ const SamebitsDeviceWeight &Weight::view() const {
 
 Buffer::Buffer(std::shared_ptr<Device> on, uint64_t size) : device(std::move(on)), size_bytes(size) {
   device->make_current();
-  memory = device->allocate(std::max<uint64_t>(size, 1));
+  memory = device->allocate(size);
   const auto workspace = device->take_workspace(0);
   check_cuda(cudaMemsetAsync(memory.data(), 0, memory.size_bytes(), workspace->stream), "clearing a buffer");
   workspace->synchronize("clearing a buffer");

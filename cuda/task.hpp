@@ -51,15 +51,21 @@ class Task final : public Napi::AsyncWorker {
       finish_ = work_();
     } catch (const Failure &failure) {
       failure_ = failure;
-    } catch (const std::bad_alloc &) {
-      failure_ = Failure();
-      failure_->code = "DEVICE_FAILURE";
-      failure_->rule = "host memory must suffice for the call";
-      failure_->expected = "memory for a copy of its operands";
-      failure_->got = "std::bad_alloc";
-      failure_->fix = "Free memory on the host, or split the call.";
+    } catch (const std::bad_alloc &error) {
+      fail("HOST_OUT_OF_MEMORY", "host memory must suffice for a call", error);
+    } catch (const std::exception &error) {
+      fail("DEVICE_FAILURE", "the host must carry out a call", error);
     }
     work_ = nullptr;
+  }
+
+  void fail(const char *code, const char *rule, const std::exception &error) {
+    failure_ = Failure();
+    failure_->code = code;
+    failure_->rule = rule;
+    failure_->expected = "no error of the host";
+    failure_->got = error.what();
+    failure_->fix = "Free memory on the host, or split the call.";
   }
 
   void OnOK() override {
