@@ -207,7 +207,8 @@ SamebitsStatus samebits_weight_exponent(double reach, int32_t *exponent, Samebit
   if (reach == 0) return SAMEBITS_OK;
   const double fraction = std::frexp(reach, exponent);  // reach = fraction * 2^exponent, fraction in 1/2..1
   if (fraction == 0.5) *exponent -= 1;
-  if (std::abs(*exponent) <= SAMEBITS_MAX_WEIGHT_EXPONENT) return SAMEBITS_OK;
+  const bool is_reach = std::isfinite(reach) && reach > 0;
+  if (is_reach && std::abs(*exponent) <= SAMEBITS_MAX_WEIGHT_EXPONENT) return SAMEBITS_OK;
   print(refusal->rule, "the largest weight that scale and zeroPoint can reach must lie between 2^-100 and 2^100");
   print(refusal->expected, "E_w in -%d..%d", SAMEBITS_MAX_WEIGHT_EXPONENT, SAMEBITS_MAX_WEIGHT_EXPONENT);
   print(refusal->got, "E_w = %d (largest reachable weight %g)", *exponent, reach);
@@ -216,6 +217,12 @@ SamebitsStatus samebits_weight_exponent(double reach, int32_t *exponent, Samebit
 }
 
 SamebitsStatus samebits_validate_rows(uint64_t length, int32_t k, int32_t *m, SamebitsRefusal *refusal) {
+  if (k < SAMEBITS_BLOCK_SIZE) {
+    print(refusal->rule, "K, the number of input features, must be a positive multiple of 32");
+    print(refusal->expected, "the K of a validated weight");
+    print(refusal->got, "%d", k);
+    return refuse(refusal, SAMEBITS_K_UNSUPPORTED, "Validate the weight's description first.");
+  }
   const uint64_t rows = length / static_cast<uint64_t>(k);
   if (rows == 0 || length % static_cast<uint64_t>(k) != 0) {
     print(refusal->rule, "x must hold whole rows, bf16[M, K]");

@@ -30,9 +30,13 @@ export function buildAddonOnHost(): Promise<HostBuild> {
   ]);
 }
 
-/** One program of this folder. */
-export function buildProgramOnHost(name: string): Promise<HostBuild> {
-  return compile(name.replace(/\.cc$/, ''), [join(import.meta.dirname, name)]);
+/** One program of this folder, with files of cuda/ and more flags where it needs them. */
+export function buildProgramOnHost(
+  name: string,
+  { sources = [], flags = [] }: { readonly sources?: readonly string[]; readonly flags?: readonly string[] } = {},
+): Promise<HostBuild> {
+  const paths = [join(import.meta.dirname, name), ...sources.map((source) => join(root, 'cuda', source))];
+  return compile(name.replace(/\.cc$/, ''), [...flags, ...paths]);
 }
 
 /** Compiles with the checks of -fsanitize=undefined, into build/, unless the same sources were compiled before. */
