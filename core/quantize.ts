@@ -42,17 +42,10 @@ export function quantizeInt4(weights: Uint16Array | Float32Array, options: Quant
   const scale = new Uint16Array(nGroups * n);
   const zeroPoint = new Uint16Array(nGroups * n);
   const values = new Float32Array(k);
-  const bits = new Int32Array(values.buffer);
-  const rowScale = new Uint16Array(nGroups);
-  const rowZeroPoint = new Uint16Array(nGroups);
+  const arrays = { weights, values, bits: new Int32Array(values.buffer), qdata, scale, zeroPoint };
   for (let row = 0; row < n; row++) {
-    widenRow(weights, row * k, values, bits);
-    const bad = quantizeRow(values, bits, groupSize, symmetric, qdata, (row * k) / 2, rowScale, rowZeroPoint);
+    const bad = quantizeRow(arrays, row, n, groupSize, symmetric);
     if (bad >= 0) throw weightNotFinite(values[bad]!, row, bad);
-    for (let g = 0; g < nGroups; g++) {
-      scale[g * n + row] = rowScale[g]!;
-      zeroPoint[g * n + row] = rowZeroPoint[g]!;
-    }
   }
   return new Int4Tensor({
     qdata: { dtype: 'u8', shape: [n, k / 2], data: qdata },
@@ -76,21 +69,32 @@ export function widenRow(
   for (let i = 0; i < bits.length; i++) bits[i] = weights[start + i]! << 16;
 }
 
+/** What a row is quantized from, through and to. */
+interface QuantizationArrays {
+  readonly weights: Uint16Array | Float32Array;
+  /** One row in f32, and the same memory as bits. */
+  readonly values: Float32Array;
+  readonly bits: Int32Array;
+  readonly qdata: Uint8Array;
+  readonly scale: Uint16Array;
+  readonly zeroPoint: Uint16Array;
+}
+
 /**
- * Quantizes one row into `qdata` from byte `at`. Rows are short calls, which engines optimize better than one long loop.
+ * Quantizes one row. Rows are short calls of short loops, which engines optimize better than one long one.
  * @returns the first column that is not finite, or -1
  */
 function quantizeRow(
-  values: Float32Array,
-  bits: Int32Array,
+  arrays: QuantizationArrays,
+  row: number,
+  n: number,
   groupSize: number,
   symmetric: boolean,
-  qdata: Uint8Array,
-  at: number,
-  scale: Uint16Array,
-  zeroPoint: Uint16Array,
 ): number {
-  for (let g = 0, start = 0; start < values.length; g++, start += groupSize) {
+  const { weights, values, bits, qdata, scale, zeroPoint } = arrays;
+  const k = values.length;
+  widenRow(weights, row * k, values, bits);
+  for (let g = 0, start = 0; start < k; g++, start += groupSize) {
     const end = start + groupSize;
     let min = 0;
     let max = 0;
@@ -104,17 +108,29 @@ function quantizeRow(
     const scaleBits = flushSubnormal(bf16FromNumber(range / MAX_CODE));
     const s = numberFromBf16(scaleBits);
     const z = symmetric ? SYMMETRIC_ZERO_POINT : s === 0 ? 0 : clampCode(Math.round(-min / s));
-    scale[g] = scaleBits;
-    zeroPoint[g] = bf16FromNumber(z);
     // Division by 1 leaves values that a scale of 0 stands for so close to 0 that they round to the zero point.
     const divisor = s === 0 ? 1 : s;
-    for (let i = start; i < end; i += 2, at++) {
-      const even = (values[i]! / divisor + z + ROUND - ROUND) | 0;
-      const odd = (values[i + 1]! / divisor + z + ROUND - ROUND) | 0;
-      qdata[at] = clampCode(even) | (clampCode(odd) << 4);
-    }
+    scale[g * n + row] = scaleBits;
+    zeroPoint[g * n + row] = bf16FromNumber(z);
+    encodeGroup(values, start, end, divisor, z, qdata, (row * k + start) / 2);
   }
   return -1;
+}
+
+function encodeGroup(
+  values: Float32Array,
+  start: number,
+  end: number,
+  scale: number,
+  zeroPoint: number,
+  qdata: Uint8Array,
+  at: number,
+): void {
+  for (let i = start, to = at; i < end; i += 2, to++) {
+    const even = (values[i]! / scale + zeroPoint + ROUND - ROUND) | 0;
+    const odd = (values[i + 1]! / scale + zeroPoint + ROUND - ROUND) | 0;
+    qdata[to] = clampCode(even) | (clampCode(odd) << 4);
+  }
 }
 
 /** A subnormal scale counts as 0 in the operator, so it is stored as 0 and the group's codes agree with it. */

@@ -16,9 +16,9 @@ class FileSource implements RandomAccessSource {
     private readonly handle: FileHandle,
   ) {}
 
-  async read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+  async read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
     checkRange(this.name, this.sizeBytes, offset, length);
-    const bytes = new Uint8Array(length);
+    const bytes = into ? into.subarray(0, length) : new Uint8Array(length);
     for (let done = 0; done < length; ) {
       const count = Math.min(MAX_READ_BYTES, length - done);
       const { bytesRead } = await this.handle.read(bytes, done, count, offset + done).catch((error: unknown) => {

@@ -10,6 +10,7 @@ import { SLICE_BYTES } from './plain_weight.js';
 import { SafetensorsFile } from './safetensors_reader.js';
 import { asSamebitsFile } from './samebits_file.js';
 import { nameOf } from './selection.js';
+import { SliceBuffers } from './slice_buffers.js';
 import type { SourceWeight } from './source_weight.js';
 import { isTagged } from './tag.js';
 import { inTensor, quoted } from './tensor_error.js';
@@ -63,8 +64,10 @@ export async function dequantizedSource(
 }
 
 async function* plainSlices({ name, dtype, sizeBytes, file }: ModelTensor): AsyncGenerator<Float32Array<ArrayBuffer>> {
+  const buffers = new SliceBuffers();
   for (let start = 0; start < sizeBytes; start += SLICE_BYTES) {
-    yield floats(dtype, await file.read(name, start, Math.min(SLICE_BYTES, sizeBytes - start)));
+    const bytes = await file.read(name, start, Math.min(SLICE_BYTES, sizeBytes - start));
+    yield floats({ name, dtype }, bytes, buffers);
   }
 }
 

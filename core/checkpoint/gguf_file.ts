@@ -24,9 +24,14 @@ export class GgufFile implements TensorFile {
     return this.source.sizeBytes;
   }
 
-  async read(name: string, start = 0, length?: number): Promise<Uint8Array<ArrayBuffer>> {
+  async read(
+    name: string,
+    start = 0,
+    length?: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
     const info = this.tensors.get(name);
-    if (info) return this.source.read(info.offset + start, length ?? info.sizeBytes - start);
+    if (info) return this.source.read(info.offset + start, length ?? info.sizeBytes - start, into);
     throw new SamebitsError('FILE_TENSOR_MISSING', {
       rule: `tensor ${quoted(name)} must be in ${this.name}`,
       expected: 'the name of one of its tensors',

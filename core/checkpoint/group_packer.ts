@@ -6,6 +6,7 @@ import { MAX_ZERO_POINT, type WeightShape, weightShape } from '../limits.js';
 import { weightExponent } from '../validate.js';
 import { addChanges, type ChangeSums, CODES_PER_WORD } from './code_moments.js';
 import type { PackedRows } from './samebits_writer.js';
+import { SliceBuffers } from './slice_buffers.js';
 import type { SourceRows, SourceWeight } from './source_weight.js';
 import { inTensor } from './tensor_error.js';
 import type { WeightChange } from './weight_change.js';
@@ -54,6 +55,7 @@ interface RoundedGroups {
 export class GroupPacker {
   readonly shape: WeightShape;
   readonly #sums: ChangeSums = { sumOfSquares: 0, sumOfSquaredChanges: 0, largestChange: 0 };
+  readonly #buffers = new SliceBuffers();
   #isLossless = true;
   #hasSkipped = false;
   // The pair that reaches furthest decides the whole tensor's exponent; slices alone could not.
@@ -75,7 +77,8 @@ export class GroupPacker {
   }
 
   /**
-   * bf16 scale and zero point of every group; changes `qdata` in place where a group is a constant.
+   * bf16 scale and zero point of every group; changes `qdata` in place where a group is a constant. Good until the next
+   * rows are packed.
    * @throws SamebitsError SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, naming the weight
    */
   pack(rows: SourceRows): PackedRows {
@@ -119,20 +122,21 @@ export class GroupPacker {
   #round(rows: SourceRows): RoundedGroups {
     const { scale: sourceScale, offset: sourceOffset } = rows;
     const count = sourceScale.length;
-    const scale = new Uint16Array(count);
-    const zeroPoint = new Uint16Array(count);
-    const slope = new Float64Array(count);
-    const shift = new Float64Array(count);
+    const scale = this.#buffers.u16('scale', count);
+    const zeroPoint = this.#buffers.u16('zero point', count);
+    const slope = this.#buffers.f64('slope', count);
+    const shift = this.#buffers.f64('shift', count);
     // f32 and its bits side by side: each loop below reads one and writes the other, many groups at a time.
-    const restoredScale = new Float32Array(sourceScale);
-    const restoredZero = new Float32Array(count);
+    const restoredScale = this.#buffers.f32('restored scale', count);
+    restoredScale.set(sourceScale);
+    const restoredZero = this.#buffers.f32('restored zero point', count);
     const arrays = {
       sourceScale,
       sourceOffset,
       restoredScale,
       restoredZero,
-      scaleBits: new Int32Array(restoredScale.buffer),
-      zeroBits: new Int32Array(restoredZero.buffer),
+      scaleBits: new Int32Array(restoredScale.buffer, 0, count),
+      zeroBits: new Int32Array(restoredZero.buffer, 0, count),
       scale,
       zeroPoint,
       slope,

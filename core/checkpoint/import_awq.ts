@@ -6,6 +6,7 @@ import { AWQ_ORDER, transposeAwq } from './nibbles.js';
 import { checkPart, FLOAT_DTYPES, floats, readColumns, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
 import { groupsByRow } from './row_groups.js';
+import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -72,18 +73,19 @@ function awqWeight(
     );
   }
   async function* slices(): AsyncGenerator<SourceRows> {
-    for (const { firstRow, n: rows } of rowBlocks(n, k / 2)) {
+    const buffers = new SliceBuffers();
+    for (const { firstRow, n: rows } of rowBlocks(n, k / 2, 'columns')) {
       const columns = rows / 8;
-      const codes = await readColumns(qweight, firstRow / 8, columns);
-      const scaleBytes = await readColumns(scales, firstRow, rows);
-      const zeroBytes = await readColumns(qzeros, firstRow / 8, columns);
-      const qdata = new Uint8Array(codes.length);
-      transposeAwq(u32View(codes), k, columns, new Uint32Array(qdata.buffer));
-      const s = floats(scales.dtype, scaleBytes);
+      const codes = await readColumns(qweight, firstRow / 8, columns, buffers);
+      const scaleBytes = await readColumns(scales, firstRow, rows, buffers);
+      const zeroBytes = await readColumns(qzeros, firstRow / 8, columns, buffers);
+      const qdata = buffers.bytes('qdata', codes.length);
+      transposeAwq(u32View(codes), k, columns, u32View(qdata));
+      const s = floats(scales, scaleBytes, buffers);
       const words = u32View(zeroBytes);
-      const zeros = new Float32Array(s.length);
+      const zeros = buffers.f32('zeros', s.length);
       for (let i = 0; i < zeros.length; i++) zeros[i] = (words[i >> 3]! >>> (4 * POSITION[i & 7]!)) & 15;
-      const groups = groupsByRow(s, zeros, rows, 'zero point');
+      const groups = groupsByRow(s, zeros, rows, 'zero point', buffers);
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
       yield { firstRow, n: rows, qdata, ...groups, readBytes };
     }

@@ -6,6 +6,7 @@ import type { ModelCheckpoint } from './model_checkpoint.js';
 import { checkPart, FLOAT_DTYPES, floats, readRows, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
 import { groupsInRows } from './row_groups.js';
+import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -107,19 +108,24 @@ async function packedWeight({
   if (gIdx) await refuseActOrder(name, gIdx, k, groupSize);
 
   async function* slices(): AsyncGenerator<SourceRows> {
+    const buffers = new SliceBuffers();
     for (const { firstRow, n: rows } of rowBlocks(n, k / 2)) {
-      const qdata = await readRows(packed, firstRow, rows);
-      const scaleBytes = await readRows(scale, firstRow, rows);
+      const qdata = await readRows(packed, firstRow, rows, buffers);
+      const scaleBytes = await readRows(scale, firstRow, rows, buffers);
       const zeroBytes =
         zeroPoint &&
         (await (isPacked
-          ? readRows(zeroPoint, firstRow / 8, Math.ceil(rows / 8))
-          : readRows(zeroPoint, firstRow, rows)));
-      const zeros = new Float32Array(rows * nGroups).fill(SYMMETRIC_ZERO);
+          ? readRows(zeroPoint, firstRow / 8, Math.ceil(rows / 8), buffers)
+          : readRows(zeroPoint, firstRow, rows, buffers)));
+      const zeros = buffers.f32('zeros', rows * nGroups).fill(SYMMETRIC_ZERO);
       if (zeroBytes && isPacked) unpackZeros(u32View(zeroBytes), rows, nGroups, zeros);
       else if (zeroBytes)
-        zeros.set(new Int8Array(zeroBytes.buffer, zeroBytes.byteOffset).map((zero) => zero + SYMMETRIC_ZERO));
-      const groups = groupsInRows(floats(scale.dtype, scaleBytes), zeros, 'zero point');
+        zeros.set(
+          new Int8Array(zeroBytes.buffer, zeroBytes.byteOffset, zeroBytes.byteLength).map(
+            (zero) => zero + SYMMETRIC_ZERO,
+          ),
+        );
+      const groups = groupsInRows(floats(scale, scaleBytes, buffers), zeros, 'zero point', buffers);
       const readBytes = qdata.byteLength + scaleBytes.byteLength + (zeroBytes?.byteLength ?? 0);
       yield { firstRow, n: rows, qdata, ...groups, readBytes };
     }

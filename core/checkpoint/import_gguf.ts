@@ -6,6 +6,7 @@ import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { gather } from './nibbles.js';
 import { readRows, rowBlocks } from './part_reader.js';
+import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight } from './source_weight.js';
 import type { ModelTensor } from './tensor_file.js';
 import { u16View } from './views.js';
@@ -49,17 +50,18 @@ function blockWeight(tensor: ModelTensor, unpack: Unpack): SourceWeight {
   const { name, dtype, sizeBytes } = tensor;
   const [n = 0, k = 0] = tensor.shape;
   async function* slices(): AsyncGenerator<SourceRows> {
+    const buffers = new SliceBuffers();
     for (const { firstRow, n: rows } of rowBlocks(n, sizeBytes / n)) {
-      const bytes = await readRows(tensor, firstRow, rows);
-      const qdata = new Uint8Array((rows * k) / 2);
-      const scale = new Float64Array((rows * k) / GROUP_SIZE);
-      const offset = new Float64Array(scale.length);
+      const bytes = await readRows(tensor, firstRow, rows, buffers);
+      const qdata = buffers.bytes('qdata', (rows * k) / 2);
+      const scale = buffers.f64('scale', (rows * k) / GROUP_SIZE);
+      const offset = buffers.f64('offset', scale.length);
       const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2);
       const blocks = {
         halves: u16View(bytes),
         words,
         f16: f16Values(),
-        qdata: new Uint32Array(qdata.buffer),
+        qdata: new Uint32Array(qdata.buffer, 0, qdata.length / 4),
         scale,
         offset,
       };

@@ -7,6 +7,7 @@ import { transposeWords } from './nibbles.js';
 import { checkPart, FLOAT_DTYPES, floats, readColumns, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
 import { groupsByRow } from './row_groups.js';
+import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
@@ -108,17 +109,18 @@ async function gptqWeight(
     throw actOrderError(name, groupSize, 'desc_act without g_idx');
 
   async function* slices(): AsyncGenerator<SourceRows> {
-    for (const { firstRow, n: rows } of rowBlocks(n, k / 2)) {
-      const codes = await readColumns(qweight, firstRow, rows);
-      const scaleBytes = await readColumns(scales, firstRow, rows);
-      const zeroBytes = await readColumns(qzeros, firstRow / 8, rows / 8);
-      const qdata = new Uint8Array(codes.length);
-      transposeWords(u32View(codes), kWords, rows, new Uint32Array(qdata.buffer));
-      const s = floats(scales.dtype, scaleBytes);
+    const buffers = new SliceBuffers();
+    for (const { firstRow, n: rows } of rowBlocks(n, k / 2, 'columns')) {
+      const codes = await readColumns(qweight, firstRow, rows, buffers);
+      const scaleBytes = await readColumns(scales, firstRow, rows, buffers);
+      const zeroBytes = await readColumns(qzeros, firstRow / 8, rows / 8, buffers);
+      const qdata = buffers.bytes('qdata', codes.length);
+      transposeWords(u32View(codes), kWords, rows, u32View(qdata));
+      const s = floats(scales, scaleBytes, buffers);
       const words = u32View(zeroBytes);
-      const zeros = new Float32Array(s.length);
+      const zeros = buffers.f32('zeros', s.length);
       for (let i = 0; i < zeros.length; i++) zeros[i] = storedZero(words[i >> 3]!, i & 7, rule);
-      const groups = groupsByRow(s, zeros, rows, 'zero point');
+      const groups = groupsByRow(s, zeros, rows, 'zero point', buffers);
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
       yield { firstRow, n: rows, qdata, ...groups, readBytes };
     }

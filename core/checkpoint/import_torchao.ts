@@ -6,6 +6,7 @@ import type { ModelCheckpoint } from './model_checkpoint.js';
 import { flipSigns, packSigned } from './nibbles.js';
 import { checkPart, FLOAT_DTYPES, floats, readColumns, readRows, requirePart, rowBlocks } from './part_reader.js';
 import { groupsByRow, groupsInRows } from './row_groups.js';
+import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject, parseStrictJson, parseStrictJsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
@@ -125,16 +126,18 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
   const isSigned = (told ?? (qdata.dtype === 'I8' ? 'signed' : 'unsigned')) === 'signed';
   const read = order === 'native' ? readColumns : readRows;
   async function* slices(): AsyncGenerator<SourceRows> {
-    for (const { firstRow, n: rows } of rowBlocks(n, kHalf)) {
-      const codes = await readRows(qdata, firstRow, rows);
-      const scaleBytes = await read(scale, firstRow, rows);
-      const zeroBytes = await read(zeroPoint, firstRow, rows);
+    const buffers = new SliceBuffers();
+    for (const { firstRow, n: rows } of rowBlocks(n, kHalf, order === 'native' ? 'columns' : 'rows')) {
+      const codes = await readRows(qdata, firstRow, rows, buffers);
+      const scaleBytes = await read(scale, firstRow, rows, buffers);
+      const zeroBytes = await read(zeroPoint, firstRow, rows, buffers);
       if (isSigned) flipSigns(new Uint32Array(codes.buffer, codes.byteOffset, codes.byteLength / 4));
-      const s = floats(scale.dtype, scaleBytes);
-      const z = floats(zeroPoint.dtype, zeroBytes);
+      const s = floats(scale, scaleBytes, buffers);
+      const z = floats(zeroPoint, zeroBytes, buffers);
       if (told === undefined) refuseDoubtful({ name, layout, isSigned }, s, z);
       const meaning = isSigned ? 'signed offset' : 'zero point';
-      const groups = order === 'native' ? groupsByRow(s, z, rows, meaning) : groupsInRows(s, z, meaning);
+      const groups =
+        order === 'native' ? groupsByRow(s, z, rows, meaning, buffers) : groupsInRows(s, z, meaning, buffers);
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
       yield { firstRow, n: rows, qdata: codes, ...groups, readBytes };
     }
@@ -172,21 +175,25 @@ function intxWeight(model: ModelCheckpoint, name: string, settings: JsonObject):
   checkPart(scale, FLOAT_DTYPES, [n, nGroups], 'floats [N, K/group_size]');
   checkPart(zeroPoint, ['I8', ...FLOAT_DTYPES], [n, nGroups], 'I8 or floats [N, K/group_size]');
   async function* slices(): AsyncGenerator<SourceRows> {
+    const buffers = new SliceBuffers();
     for (const { firstRow, n: rows } of rowBlocks(n, k)) {
-      const codes = await readRows(qdata, firstRow, rows);
-      const scaleBytes = await readRows(scale, firstRow, rows);
-      const zeroBytes = await readRows(zeroPoint, firstRow, rows);
-      const packed = new Uint8Array(codes.length / 2);
+      const codes = await readRows(qdata, firstRow, rows, buffers);
+      const scaleBytes = await readRows(scale, firstRow, rows, buffers);
+      const zeroBytes = await readRows(zeroPoint, firstRow, rows, buffers);
+      const packed = buffers.bytes('qdata', codes.length / 2);
       const bad = packSigned(
         new Uint32Array(codes.buffer, codes.byteOffset, codes.length / 4),
         new Uint16Array(packed.buffer),
       );
       if (bad >= 0)
         throw codeOutOfRange(name, firstRow + Math.floor((4 * bad) / k), codes.subarray(4 * bad, 4 * bad + 4));
-      const s = floats(scale.dtype, scaleBytes);
-      const z = zeroPoint.dtype === 'I8' ? new Int8Array(zeroBytes.buffer) : floats(zeroPoint.dtype, zeroBytes);
+      const s = floats(scale, scaleBytes, buffers);
+      const z =
+        zeroPoint.dtype === 'I8'
+          ? new Int8Array(zeroBytes.buffer, zeroBytes.byteOffset, zeroBytes.byteLength)
+          : floats(zeroPoint, zeroBytes, buffers);
       const zeros = Float32Array.from(z, (zero) => zero + 8);
-      const groups = groupsInRows(s, zeros, 'zero point');
+      const groups = groupsInRows(s, zeros, 'zero point', buffers);
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
       yield { firstRow, n: rows, qdata: packed, ...groups, readBytes };
     }

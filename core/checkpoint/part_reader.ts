@@ -1,38 +1,60 @@
 // Reads the parts of a weight in pieces: blocks of rows, blocks of columns, and floats of any of the three types.
 
 import { SamebitsError } from '../errors.js';
-import { f32FromF16Array } from './f16.js';
+import { f16Values } from './f16.js';
+import type { SliceBuffers } from './slice_buffers.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
 import { f32View, u16View, wordAligned } from './views.js';
 
 /** Bytes of the largest part that are worked on at once. */
-const BLOCK_BYTES = 4 * 2 ** 20;
+const BLOCK_BYTES = 2 * 2 ** 20;
+/** The same for parts that are read by columns, whose pieces would otherwise be small. */
+const COLUMN_BLOCK_BYTES = 32 * 2 ** 20;
 /** Zero points are packed eight rows to a word, so blocks start at multiples of eight. */
 const BLOCK_ROWS = 8;
 
 /** `0, n` of consecutive rows, as many as a block may hold. */
-export function* rowBlocks(n: number, rowBytes: number): Generator<{ readonly firstRow: number; readonly n: number }> {
-  const rows = Math.max(BLOCK_ROWS, Math.floor(BLOCK_BYTES / rowBytes / BLOCK_ROWS) * BLOCK_ROWS);
+export function* rowBlocks(
+  n: number,
+  rowBytes: number,
+  by: 'rows' | 'columns' = 'rows',
+): Generator<{ readonly firstRow: number; readonly n: number }> {
+  const blockBytes = by === 'rows' ? BLOCK_BYTES : COLUMN_BLOCK_BYTES;
+  const rows = Math.max(BLOCK_ROWS, Math.floor(blockBytes / rowBytes / BLOCK_ROWS) * BLOCK_ROWS);
   for (let firstRow = 0; firstRow < n; firstRow += rows) yield { firstRow, n: Math.min(rows, n - firstRow) };
 }
 
-/** Rows `first`... of a matrix, aligned to 4 bytes. */
-export async function readRows(tensor: ModelTensor, first: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
+/** Rows `first`... of a matrix, aligned to 4 bytes, in the buffer of the tensor's name. */
+export async function readRows(
+  tensor: ModelTensor,
+  first: number,
+  count: number,
+  buffers: SliceBuffers,
+): Promise<Uint8Array<ArrayBuffer>> {
   const rowBytes = tensor.sizeBytes / tensor.shape[0]!;
-  return wordAligned(await tensor.file.read(tensor.name, first * rowBytes, count * rowBytes));
+  const into = buffers.bytes(`tensor ${tensor.name}`, count * rowBytes);
+  return wordAligned(await tensor.file.read(tensor.name, first * rowBytes, count * rowBytes, into));
 }
 
-/** Columns `first`... of a matrix [rows, columns], as [rows, count], aligned to 4 bytes. */
-export async function readColumns(tensor: ModelTensor, first: number, count: number): Promise<Uint8Array<ArrayBuffer>> {
+/** Columns `first`... of a matrix [rows, columns], as [rows, count], aligned to 4 bytes, in the buffer of its name. */
+export async function readColumns(
+  tensor: ModelTensor,
+  first: number,
+  count: number,
+  buffers: SliceBuffers,
+): Promise<Uint8Array<ArrayBuffer>> {
   const [rows = 0, columns = 0] = tensor.shape;
-  if (count === columns) return wordAligned(await tensor.file.read(tensor.name));
+  if (count === columns) return readRows(tensor, 0, rows, buffers);
   const elementBytes = tensor.sizeBytes / (rows * columns);
-  const out = new Uint8Array(rows * count * elementBytes);
+  const rowBytes = count * elementBytes;
+  const out = buffers.bytes(`tensor ${tensor.name}`, rows * rowBytes);
   for (let row = 0; row < rows; row += READS_AT_ONCE) {
     const reads = Array.from({ length: Math.min(READS_AT_ONCE, rows - row) }, async (_, i) => {
       const start = ((row + i) * columns + first) * elementBytes;
-      out.set(await tensor.file.read(tensor.name, start, count * elementBytes), (row + i) * count * elementBytes);
+      const into = out.subarray((row + i) * rowBytes, (row + i + 1) * rowBytes);
+      const bytes = await tensor.file.read(tensor.name, start, rowBytes, into);
+      if (bytes.buffer !== out.buffer) into.set(bytes);
     });
     await Promise.all(reads);
   }
@@ -41,15 +63,27 @@ export async function readColumns(tensor: ModelTensor, first: number, count: num
 
 const READS_AT_ONCE = 16;
 
-/** The exact values of F16, BF16 or F32 bytes. */
-export function floats(dtype: string, bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+/** The exact values of a part's F16, BF16 or F32 bytes, in a buffer of their own. */
+export function floats(
+  { name, dtype }: Pick<ModelTensor, 'name' | 'dtype'>,
+  bytes: Uint8Array<ArrayBuffer>,
+  buffers: SliceBuffers,
+): Float32Array<ArrayBuffer> {
   if (dtype === 'F32') return f32View(bytes);
   const bits = u16View(bytes);
-  if (dtype === 'F16') return f32FromF16Array(bits);
-  const out = new Float32Array(bits.length);
-  const outBits = new Uint32Array(out.buffer);
-  for (let i = 0; i < bits.length; i++) outBits[i] = bits[i]! << 16;
+  const out = buffers.f32(`tensor ${name} in f32`, bits.length);
+  if (dtype === 'F16') widenF16(bits, out);
+  else widenBf16(bits, new Uint32Array(out.buffer, out.byteOffset, out.length));
   return out;
+}
+
+function widenF16(bits: Uint16Array, out: Float32Array): void {
+  const values = f16Values();
+  for (let i = 0; i < bits.length; i++) out[i] = values[bits[i]!]!;
+}
+
+function widenBf16(bits: Uint16Array, out: Uint32Array): void {
+  for (let i = 0; i < bits.length; i++) out[i] = bits[i]! << 16;
 }
 
 /** The part of that name. @throws SamebitsError FILE_TENSOR_MISSING */

@@ -70,22 +70,12 @@ export class PlainWeight {
     return { qdata: quantized.qdata, ...this.#coalesce(quantized) };
   }
 
-  #measure(
-    weights: Uint16Array | Float32Array,
-    { n, k, groupSize, nGroups, qdata, scale, zeroPoint }: Int4Tensor,
-  ): void {
+  #measure(weights: Uint16Array | Float32Array, quantized: Int4Tensor): void {
+    const { n, k, nGroups } = quantized;
     const values = new Float32Array(k);
     const bits = new Int32Array(values.buffer);
-    const rowScale = new Float64Array(nGroups);
-    const rowZeroPoint = new Float64Array(nGroups);
-    for (let row = 0; row < n; row++) {
-      widenRow(weights, row * k, values, bits);
-      for (let g = 0; g < nGroups; g++) {
-        rowScale[g] = flushedNumberFromBf16(scale[g * n + row]!);
-        rowZeroPoint[g] = flushedNumberFromBf16(zeroPoint[g * n + row]!);
-      }
-      addRowChanges(values, qdata, (row * k) / 2, groupSize, rowScale, rowZeroPoint, this.#sums);
-    }
+    const row = { values, bits, scale: new Float64Array(nGroups), zeroPoint: new Float64Array(nGroups) };
+    for (let index = 0; index < n; index++) measureRow(weights, quantized, index, row, this.#sums);
   }
 
   /** [nGroups, n] -> [n, nGroups] for these rows; the tensor's exponent is not theirs, so no tensor is made of them. */
@@ -107,6 +97,28 @@ export class PlainWeight {
     }
     return out;
   }
+}
+
+interface RowArrays {
+  readonly values: Float32Array;
+  readonly bits: Int32Array;
+  readonly scale: Float64Array;
+  readonly zeroPoint: Float64Array;
+}
+
+function measureRow(
+  weights: Uint16Array | Float32Array,
+  { n, k, nGroups, groupSize, qdata, scale, zeroPoint }: Int4Tensor,
+  index: number,
+  row: RowArrays,
+  sums: ChangeSums,
+): void {
+  widenRow(weights, index * k, row.values, row.bits);
+  for (let g = 0; g < nGroups; g++) {
+    row.scale[g] = flushedNumberFromBf16(scale[g * n + index]!);
+    row.zeroPoint[g] = flushedNumberFromBf16(zeroPoint[g * n + index]!);
+  }
+  addRowChanges(row.values, qdata, (index * k) / 2, groupSize, row.scale, row.zeroPoint, sums);
 }
 
 /** Adds what one row contributes. A code less a zero point times a bf16 scale is exact here, as it is in f32. */

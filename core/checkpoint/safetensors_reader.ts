@@ -38,11 +38,17 @@ export class SafetensorsFile {
   }
 
   /**
-   * The bytes of a tensor, little-endian, row-major; with a range, only `length` bytes from `start` of it.
+   * The bytes of a tensor, little-endian, row-major; with a range, only `length` bytes from `start` of it; in the
+   * memory of `into` where it is given and can be filled.
    * @throws SamebitsError FILE_TENSOR_MISSING, FILE_TRUNCATED, FILE_UNREADABLE
    */
-  read(name: string, start = 0, length = this.tensor(name).sizeBytes - start): Promise<Uint8Array<ArrayBuffer>> {
-    return this.source.read(this.tensor(name).offset + start, length);
+  read(
+    name: string,
+    start = 0,
+    length = this.tensor(name).sizeBytes - start,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    return this.source.read(this.tensor(name).offset + start, length, into);
   }
 
   close(): Promise<void> {

@@ -8,10 +8,11 @@ export interface RandomAccessSource {
   readonly name: string;
   readonly sizeBytes: number;
   /**
-   * Exactly `length` bytes from `offset`, in memory that belongs to the caller.
+   * Exactly `length` bytes from `offset`, in memory that belongs to the caller: that of `into`, where it is given and the
+   * source can fill it, else new.
    * @throws SamebitsError FILE_TRUNCATED past the end, FILE_UNREADABLE when the medium fails
    */
-  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
@@ -27,9 +28,11 @@ export function memorySource(bytes: Uint8Array, name = 'memory'): RandomAccessSo
   return {
     name,
     sizeBytes: bytes.byteLength,
-    read: async (offset, length) => {
+    read: async (offset, length, into) => {
       checkRange(name, bytes.byteLength, offset, length);
-      return new Uint8Array(bytes.subarray(offset, offset + length));
+      if (!into) return new Uint8Array(bytes.subarray(offset, offset + length));
+      into.set(bytes.subarray(offset, offset + length));
+      return into.subarray(0, length);
     },
     close: async () => {},
   };

@@ -6,7 +6,7 @@ import type { ModelCheckpoint } from './model_checkpoint.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
 
-/** Some rows of a 4-bit weight in the source's own terms: `w = scale * q + offset`, exactly. */
+/** Some rows of a 4-bit weight in the source's own terms: `w = scale * q + offset`, exactly. Good until the next rows come. */
 export interface SourceRows {
   readonly firstRow: number;
   /** Rows. */

@@ -10,10 +10,11 @@ export interface TensorFile {
   /** `__metadata__` of safetensors; empty for GGUF. */
   readonly metadata: ReadonlyMap<string, string>;
   /**
-   * The bytes of a tensor, little-endian, row-major; with a range, only `length` bytes from `start` of it.
+   * The bytes of a tensor, little-endian, row-major; with a range, only `length` bytes from `start` of it; in the memory of
+   * `into` where it is given and can be filled.
    * @throws SamebitsError FILE_TENSOR_MISSING, FILE_TRUNCATED, FILE_UNREADABLE
    */
-  read(name: string, start?: number, length?: number): Promise<Uint8Array<ArrayBuffer>>;
+  read(name: string, start?: number, length?: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   close(): Promise<void>;
 }
 
