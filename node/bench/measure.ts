@@ -40,8 +40,8 @@ export interface Measurement extends BenchShape {
   /** Copies of the weight that the replays rotate over, so that no cache serves them. */
   readonly copies: number;
   readonly replays: number;
-  /** Output bits compared with the reference before anything was timed. */
-  readonly verifiedOutputs: number;
+  /** Rows of the weight whose outputs the reference checked before anything was timed. */
+  readonly verifiedRows: number;
   /** Empty when the bits were wrong. */
   readonly timings: readonly Timing[];
   readonly difference: BitDifference | null;
@@ -86,8 +86,9 @@ export async function measureShape(
       candidates.push({ layout, weights, plan: own(owned, await backend.plan(steps)) });
     }
 
-    const difference = await verify(candidates, coalesced, x, yBuffer, m);
-    const base = { ...shape, backend: backend.name, copies, replays, verifiedOutputs: m * n * candidates.length };
+    const sampled = sampleRows(coalesced, SAMPLED_ROWS);
+    const difference = await verify(candidates, coalesced, sampled, x, yBuffer, m);
+    const base = { ...shape, backend: backend.name, copies, replays, verifiedRows: sampled.rows.length };
     if (difference) return { ...base, timings: [], difference };
 
     const samples = candidates.map((): number[] => []);
@@ -109,11 +110,11 @@ export async function measureShape(
 async function verify(
   candidates: readonly { plan: Plan }[],
   weight: CoalescedInt4Tensor,
+  { rows, sample }: ReturnType<typeof sampleRows>,
   x: Uint16Array,
   y: DeviceBuffer,
   m: number,
 ): Promise<BitDifference | null> {
-  const { rows, sample } = sampleRows(weight, SAMPLED_ROWS);
   const expected = int4PlainMM(x, sample);
   let previous: Float32Array | null = null;
   for (const { plan } of candidates) {

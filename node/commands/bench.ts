@@ -160,5 +160,10 @@ function formatReport({ backend, device, roofGBps, measurements }: BackendReport
       return `${n}x${k}, M = ${m}: NOT TIMED, the bits are wrong: ${where}\n`;
     })
     .join('');
-  return `${backend} on ${where}\nread roof, measured in this run: ${roofGBps.toPrecision(4)} GB/s\n${table}\n${refused}\n`;
+  return [
+    `${backend} on ${where}`,
+    `read roof, measured in this run: ${roofGBps.toPrecision(4)} GB/s`,
+    'before timing, the reference checked rows of every weight and the layouts each other, bit for bit',
+    `${table}\n${refused}\n`,
+  ].join('\n');
 }
