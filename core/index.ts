@@ -15,6 +15,13 @@ export type {
 } from './backend.js';
 export { bf16FromF32Array, bf16FromNumber, numberFromBf16 } from './bf16.js';
 export {
+  ACCURACY_SETTINGS,
+  type AccuracySetting,
+  type LinearAccuracy,
+  measureAccuracy,
+  type SettingAccuracy,
+} from './checkpoint/accuracy.js';
+export {
   type ConversionControl,
   type ConversionPlan,
   type ConversionProgress,

@@ -3,7 +3,14 @@
 import cliProgress from 'cli-progress';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { printable } from '../../core/checkpoint/tensor_error.js';
-import { type ConversionProgress, type ConversionReport, LAYOUTS, type Layout } from '../../core/index.js';
+import {
+  type ConversionProgress,
+  type ConversionReport,
+  LAYOUTS,
+  type Layout,
+  SamebitsError,
+} from '../../core/index.js';
+import { formatAccuracy, reportAccuracy } from '../accuracy_report.js';
 import { convertFile } from '../file_convert.js';
 import { interruptible } from '../interruption.js';
 import { formatTable } from '../table.js';
@@ -16,6 +23,7 @@ interface ConvertOptions {
   readonly layout?: Layout;
   readonly assumeZeroOffset?: true;
   readonly dryRun?: true;
+  readonly report?: true;
   readonly force?: true;
   readonly json?: true;
 }
@@ -28,7 +36,7 @@ export function registerConvert(program: Command): void {
     .command('convert')
     .description("pack a model's 4-bit weights, or quantize its linears to 4 bits, and keep the rest")
     .argument('<source>', "a model's folder, its .safetensors file, the index of its shards, or a .gguf file")
-    .argument('<out>', 'the samebits checkpoint to write')
+    .argument('[out]', 'the samebits checkpoint to write; not needed with --dry-run or --report')
     .option(
       '--group-size <g>',
       'weights that share a scale, for weights that are quantized here: 16, or a power of two from 32',
@@ -43,6 +51,7 @@ export function registerConvert(program: Command): void {
     )
     .option('--assume-zero-offset', 'read zero points of asymmetric GPTQ v1 as stored + 1')
     .option('--dry-run', 'report without writing')
+    .option('--report', 'measure the accuracy of 4 bits on this model, in dB, and write nothing')
     .option('--force', 'replace OUT if it exists')
     .option('--json', 'print the report as JSON')
     .action(convert);
@@ -53,7 +62,29 @@ function parseGroupSize(text: string): number {
   throw new InvalidArgumentError('Expected a positive integer.');
 }
 
-async function convert(source: string, out: string, options: ConvertOptions): Promise<void> {
+async function convert(source: string, out: string | undefined, options: ConvertOptions): Promise<void> {
+  if (options.report) return report(source, options);
+  if (out !== undefined) return convertTo(source, out, options);
+  if (options.dryRun) return convertTo(source, '(nothing)', options);
+  throw new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'a conversion needs a file to write',
+    expected: 'samebits convert SOURCE OUT',
+    got: 'no OUT',
+    fix: 'Name it, or pass --dry-run or --report, which write nothing.',
+  });
+}
+
+async function report(source: string, options: ConvertOptions): Promise<void> {
+  await interruptible(async (signal) => {
+    const linears = await reportAccuracy(source, { ...options, signal });
+    const text = options.json
+      ? JSON.stringify({ source, linears }, null, 1)
+      : `${formatAccuracy(linears)}\n\nSignal to noise in dB, weights / W4A8 product against f64, by group size; higher is better.`;
+    process.stdout.write(`${text}\n`);
+  });
+}
+
+async function convertTo(source: string, out: string, options: ConvertOptions): Promise<void> {
   const progress = new ProgressDisplay(process.stderr);
   const work = async (signal: AbortSignal) => {
     const start = performance.now();
