@@ -100,8 +100,13 @@ function wrongValues(made) {
   ];
 }
 
-/** Objects and arrays like the passing one with one part of it replaced, at any depth. */
-function* spoiled(/** @type {unknown} */ value, /** @type {readonly unknown[]} */ wrong) {
+/**
+ * Objects and arrays like the passing one with one part of it replaced, at any depth.
+ * @param {unknown} value
+ * @param {readonly unknown[]} wrong
+ * @returns {Generator<unknown>}
+ */
+function* spoiled(value, wrong) {
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return;
   for (const [key, part] of Object.entries(value)) {
     /** @param {unknown} replaced */
