@@ -2,12 +2,13 @@
 
 import { bf16FromNumber, flushedNumberFromBf16, isFiniteBf16 } from '../bf16.js';
 import { SamebitsError } from '../errors.js';
-import { MAX_ZERO_POINT, type WeightShape, weightShape } from '../limits.js';
+import { MAX_ZERO_POINT, type WeightShape } from '../limits.js';
 import { weightExponent } from '../validate.js';
 import { addChanges, type ChangeSums, CODES_PER_WORD } from './code_moments.js';
+import { packedShape, type UnpackedShape } from './packed_shape.js';
 import type { PackedRows } from './samebits_writer.js';
 import { SliceBuffers } from './slice_buffers.js';
-import type { SourceRows, SourceWeight } from './source_weight.js';
+import type { SourceRows } from './source_weight.js';
 import { inTensor } from './tensor_error.js';
 import type { WeightChange } from './weight_change.js';
 
@@ -21,22 +22,6 @@ const MAX_ZERO_BITS = new Int32Array(Float32Array.of(MAX_ZERO_POINT).buffer)[0]!
 
 /** Groups of one call of a kernel: engines optimize what is called often, and so many stay in the cache. */
 const CHUNK_GROUPS = 2048;
-
-type Unpacked = Pick<SourceWeight, 'name' | 'n' | 'k' | 'groupSize'>;
-
-/**
- * The shape in which a weight is packed. A group size that is no power of two is split into the largest one that divides
- * it, which changes nothing: the parts share scale and zero point.
- * @throws SamebitsError N_, K_, GROUP_SIZE_UNSUPPORTED, naming the weight
- */
-export function packedShape({ name, n, k, groupSize }: Unpacked): WeightShape {
-  try {
-    const isWhole = Number.isInteger(groupSize) && groupSize > 0 && k % groupSize === 0;
-    return weightShape(n, k, isWhole ? groupSize & -groupSize : groupSize);
-  } catch (error) {
-    throw inTensor(name, error);
-  }
-}
 
 /** What rounding made of the groups of some rows. */
 interface RoundedGroups {
@@ -64,7 +49,7 @@ export class GroupPacker {
   #reachZeroPoint = 0;
 
   /** @throws SamebitsError N_, K_, GROUP_SIZE_UNSUPPORTED, naming the weight */
-  constructor(private readonly weight: Unpacked) {
+  constructor(private readonly weight: UnpackedShape) {
     this.shape = packedShape(weight);
   }
 

@@ -3,11 +3,12 @@
 import { SamebitsError } from '../errors.js';
 import { MAX_K, type WeightShape, weightShape } from '../limits.js';
 import { isDtype } from './dtypes.js';
-import { packedShape } from './group_packer.js';
+
 import { findWeights } from './importers.js';
 import { type ImportOptions, LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { NameRules, patternMatcher, type Role } from './name_rules.js';
+import { packedShape } from './packed_shape.js';
 import type { Found, SourceWeight } from './source_weight.js';
 import type { ModelTensor } from './tensor_file.js';
 

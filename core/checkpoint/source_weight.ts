@@ -3,6 +3,7 @@
 import { SamebitsError } from '../errors.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
+import { packedShape } from './packed_shape.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
 
@@ -53,14 +54,16 @@ export type Found =
 /** One format: finds its weights by names, dtypes and config. Gives nothing for a checkpoint of another format. */
 export type Importer = (model: ModelCheckpoint, layout: LayoutChoice) => Promise<readonly Found[]>;
 
-/** The outcome of `make`: the weight, or the refusal that it ended with. */
+/** The outcome of `make`: the weight, or the refusal that it ended with, its shape being one that can be packed included. */
 export async function foundWeight(
   name: string,
   parts: readonly ModelTensor[],
   make: () => SourceWeight | Promise<SourceWeight>,
 ): Promise<Found> {
   try {
-    return { kind: 'weight', weight: await make() };
+    const weight = await make();
+    packedShape(weight);
+    return { kind: 'weight', weight };
   } catch (error) {
     if (error instanceof SamebitsError) return { kind: 'refused', name, parts, error };
     throw error;

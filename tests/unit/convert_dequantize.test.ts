@@ -89,6 +89,12 @@ test.each([
   expect(readdirSync(folder)).toEqual(['m.gguf']);
 });
 
+test('a weight of a shape that cannot be packed is refused by its shape', async () => {
+  const narrow = { ...W, n: 1, k: 6, groupSize: 6, q: W.q.subarray(0, 6), scale: Float64Array.of(1) };
+  const source = write('m.safetensors', safetensors(torchaoParts(narrow, false), torchaoMetadata('Int4Tensor', 6)));
+  expect((await refusal(() => dequantizeFile(source, 'm.weight', out))).code).toBe('K_UNSUPPORTED');
+});
+
 test('a damaged weight and an interruption leave no file', async () => {
   const bad = gguf([{ name: 'a.weight', type: 2, dims: [32, 1], data: new Uint8Array(18).fill(0x7c) }]);
   const source = write('m.gguf', bad);

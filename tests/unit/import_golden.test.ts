@@ -1,5 +1,6 @@
 // Each foreign format against bytes written from its rules: golden words and blocks by hand, then whole weights.
 
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   type CoalescedInt4Tensor,
@@ -152,17 +153,12 @@ describe('golden words', () => {
   });
 });
 
-describe.each([
-  [8, 64, 32],
-  [16, 96, 16],
-  [24, 96, 48],
-  [8, 160, 160],
-  [40, 256, 128],
-  [136, 512, 64],
-])('whole weights, N = %i, K = %i, groups of %i', (n, k, groupSize) => {
-  const w = numbers(n, k, groupSize);
-  const symmetric = numbers(n, k, groupSize, 8);
-  const CASES: Readonly<Record<string, readonly [SourceFolder, PlainNumbers, string, ImportOptions?]>> = {
+type Source = readonly [folder: SourceFolder, expected: PlainNumbers, format: string, options?: ImportOptions];
+
+/** The same weight in every format of a safetensors file; `symmetric` has 8 for all zero points. */
+function sources(w: PlainNumbers, symmetric: PlainNumbers): Readonly<Record<string, Source>> {
+  const { groupSize } = w;
+  return {
     'torchao, unsigned': [
       folderOf(torchaoParts(w, false), {}, torchaoMetadata('Int4Tensor', groupSize)),
       w,
@@ -231,19 +227,53 @@ describe.each([
     'MLX without a config': [folderOf(mlxParts(w)), w, 'mlx:affine', { layout: 'mlx' }],
     'untagged, native': [folderOf(torchaoParts(w, false, 'BF16', 'm.weight.')), w, 'torchao:Int4Tensor-unsigned'],
   };
+}
 
-  test.each(Object.entries(CASES))('%s', async (_, [folder, expected, format, options]) => {
-    const { file, report } = await convertFolder(folder, options);
-    expectWeight(await file.readWeight('m.weight'), expected);
-    expect(file.convertedFrom).toBe(format);
-    expect(report.tensors).toHaveLength(1);
-    expect(report.tensors[0]).toMatchObject({
-      dtype: format,
-      shape: [n, k],
-      change: { isLossless: true, relativeRms: 0, largest: 0 },
-    });
-    expect(file.plainTensors.size).toBe(0);
+async function expectConversion([folder, expected, format, options]: Source): Promise<void> {
+  const { file, report } = await convertFolder(folder, options);
+  expectWeight(await file.readWeight('m.weight'), expected);
+  expect(file.convertedFrom).toBe(format);
+  expect(report.tensors).toHaveLength(1);
+  expect(report.tensors[0]).toMatchObject({
+    dtype: format,
+    shape: [expected.n, expected.k],
+    change: { isLossless: true, relativeRms: 0, largest: 0 },
   });
+  expect(file.plainTensors.size).toBe(0);
+}
+
+describe.each([
+  [8, 64, 32],
+  [16, 96, 16],
+  [24, 96, 48],
+  [8, 160, 160],
+  [40, 256, 128],
+  [136, 512, 64],
+])('whole weights, N = %i, K = %i, groups of %i', (n, k, groupSize) => {
+  test.each(Object.entries(sources(numbers(n, k, groupSize), numbers(n, k, groupSize, 8))))('%s', async (_, source) => {
+    await expectConversion(source);
+  });
+});
+
+test('every format gives back any weight that it can hold', async () => {
+  const formats = Object.keys(sources(numbers(8, 32, 32), numbers(8, 32, 32, 8)));
+  const shapes = fc.record({
+    n: fc.integer({ min: 1, max: 6 }).map((words) => 8 * words),
+    // The group sizes are multiples of 16 that divide K; not all are powers of two.
+    k: fc.integer({ min: 1, max: 9 }).map((blocks) => 32 * blocks),
+    groups: fc.constantFrom(1, 2, 3, 4, 6),
+    format: fc.constantFrom(...formats),
+  });
+  await fc.assert(
+    fc.asyncProperty(shapes, async ({ n, k, groups: count, format }) => {
+      const groupSize = k / count;
+      fc.pre(groupSize % 16 === 0 && (groupSize & -groupSize) >= 16);
+      // A square scale has no order that a file without a tag could show.
+      fc.pre(count !== n);
+      await expectConversion(sources(numbers(n, k, groupSize), numbers(n, k, groupSize, 8))[format]!);
+    }),
+    { numRuns: 150, seed: 20260801 },
+  );
 });
 
 describe('GGUF, whole weights', () => {
