@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import type { ParityResult } from '../../core/index.js';
 import type { CudaRecord } from '../../web/records.js';
+import { proofReport } from '../../web/sections/proof_report.js';
 import { judge } from '../../web/sections/proof_verdict.js';
 
 const result = (name: string, difference: ParityResult['outcomes'][0]['difference'] = null): ParityResult => ({
@@ -33,7 +34,7 @@ describe('judge', () => {
   test('counts the bits of both outputs when every result is equal', () => {
     const { state, sentence, records } = judge([result('a'), result('b')], 'GPU', []);
     expect(state).toBe('equal');
-    expect(sentence).toBe('All 960 output bits of 2 inputs on GPU are the bits of the CPU reference.');
+    expect(sentence).toBe('All 2 results equal the CPU reference’s, bit for bit: 960 output bits, computed on GPU.');
     expect(records).toEqual([]);
   });
 
@@ -47,10 +48,10 @@ describe('judge', () => {
 
   test('says which recorded device agrees, and over how many inputs', () => {
     const whole = judge([result('a')], 'GPU', [record({ a: 'digest of a' })]);
-    expect(whole.sentence).toMatch(/and the bits recorded on Recorded GPU\.$/);
+    expect(whole.sentence).toContain('All 1 results equal the Recorded GPU’s, bit for bit');
     expect(whole.records).toEqual([{ device: 'Recorded GPU', compared: 1, equal: 1 }]);
     const part = judge([result('a'), result('b')], 'GPU', [record({ a: 'digest of a' })]);
-    expect(part.sentence).toContain('Recorded GPU (1 of 2 inputs)');
+    expect(part.sentence).toContain('equal the CPU reference’s and 1 of them the Recorded GPU’s');
   });
 
   test('a record with another digest is a difference, though device and reference agree', () => {
@@ -65,5 +66,42 @@ describe('judge', () => {
     const { state, records } = judge([result('a')], 'GPU', [record({ a: 'other' }, ['cpu', 'webgpu'])]);
     expect(state).toBe('equal');
     expect(records).toEqual([]);
+  });
+
+  test('without a device, the reference alone is held against the record', () => {
+    const alone = { ...result('a'), outcomes: [] };
+    const { state, sentence } = judge([alone], null, [record({ a: 'digest of a' })]);
+    expect(state).toBe('equal');
+    expect(sentence).toContain('by the CPU reference in this browser');
+    expect(judge([alone], null, [record({ a: 'other' })]).state).toBe('different');
+    expect(judge([alone], null, []).state).toBe('uncompared');
+  });
+});
+
+describe('proofReport', () => {
+  const device = {
+    info: { name: 'GPU', isSoftware: false, details: { driver: '9' } },
+    limits: {},
+    features: [],
+    languageFeatures: [],
+  };
+  const base = { device, userAgent: 'agent', version: '1.2.3', shaderSourcesSha256: 'hash' };
+
+  test('says what ran where, and against which record', () => {
+    const results = [result('a')];
+    const records = [record({ a: 'digest of a' })];
+    const text = proofReport({ ...base, results, records, verdict: judge(results, 'GPU', records) });
+    expect(text).toContain('samebits 1.2.3: equal\n');
+    expect(text).toContain('device: GPU\n  driver: 9\nbrowser: agent\nshaders: hash\n');
+    expect(text).toContain('recorded CUDA run: Recorded GPU, driver 1.0, 2026-01-01: 1 of 1 equal');
+    expect(text).not.toContain('differences');
+  });
+
+  test('lists the differences with n, m and both bit patterns', () => {
+    const results = [result('a', difference), result('b')];
+    const records = [record({ b: 'other' })];
+    const text = proofReport({ ...base, results, records, verdict: judge(results, 'GPU', records) });
+    expect(text).toContain('  a: webgpu, bf16 y[m=1, n=3]: expected 0x3f80, got 0x3f81');
+    expect(text).toContain("  b: the reference's digest digest of b is not that of Recorded GPU");
   });
 });

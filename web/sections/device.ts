@@ -1,14 +1,16 @@
-// "Your device": what WebGPU found here, or why it found nothing and what to do about it.
+// "Your device": what WebGPU found here and what follows from it, or why it found nothing and what to do about it.
 
 import { element, type SectionParts } from '../dom.js';
-import type { DeviceReport, Failure } from '../prover/messages.js';
+import type { DeviceMessage, DeviceReport, Failure } from '../engine/messages.js';
+import { inBytes, inCount } from '../figures.js';
+import { describeBrowser } from '../webgpu_advice.js';
 
 /** What identifies a device, of all that a backend says of it. */
 const DETAILS: readonly (readonly [name: string, label: string])[] = [
   ['vendor', 'Vendor'],
   ['architecture', 'Architecture'],
+  ['device', 'Model'],
   ['driver', 'Driver'],
-  ['dot', 'Dot product'],
 ];
 
 /** The limits that decide which weights fit, and their words. */
@@ -19,62 +21,87 @@ const LIMITS: readonly (readonly [name: string, label: string, isBytes: boolean]
   ['maxComputeInvocationsPerWorkgroup', 'Threads per workgroup', false],
 ];
 
-export function showDevice({ root, body }: SectionParts, { info, limits, features }: DeviceReport): void {
+export function showDeviceMessage(section: SectionParts, message: DeviceMessage): void {
+  if (message.kind === 'device') showDevice(section, message.device);
+  else showNoDevice(section, message.failure);
+}
+
+function showDevice({ root, body }: SectionParts, { info, limits, features, languageFeatures }: DeviceReport): void {
   root.dataset['state'] = 'available';
   root.dataset['software'] = String(info.isSoftware);
-  const rows: (readonly [string, string])[] = [
-    ...DETAILS.flatMap(([name, label]) => (info.details[name] ? [[label, info.details[name]] as const] : [])),
-    ...LIMITS.flatMap(([name, label, isBytes]) => {
-      const value = limits[name];
-      return value === undefined ? [] : [[label, isBytes ? inBytes(value) : value.toLocaleString('en')] as const];
-    }),
-  ];
+  const identity = DETAILS.flatMap(([name, label]) => {
+    const value = info.details[name];
+    return value && value !== info.name ? [row(label, value)] : [];
+  });
+  const bounds = LIMITS.flatMap(([name, label, isBytes]) => {
+    const value = limits[name];
+    return value === undefined ? [] : [row(label, isBytes ? inBytes(value) : inCount(value))];
+  });
+  const everything = [...features, ...languageFeatures];
   body.replaceChildren(
     element('p', { class: 'device-name' }, info.name),
-    ...(info.isSoftware
-      ? [
-          element(
-            'p',
-            { class: 'notice' },
-            'This is a software adapter: the same shaders, run on the CPU. The bits count, the speed does not.',
-          ),
-        ]
-      : []),
-    element(
-      'dl',
-      {},
-      ...rows.map(([term, value]) => element('div', {}, element('dt', {}, term), element('dd', {}, value))),
-    ),
+    ...(info.isSoftware ? [notice()] : []),
+    element('dl', { class: 'facts' }, ...identity, ...bounds),
+    element('ul', { class: 'choices' }, ...choices(info.details, features)),
     element(
       'details',
       {},
-      element('summary', {}, `${features.length} features`),
-      element('ul', { class: 'features' }, ...features.map((feature) => element('li', {}, feature))),
+      element('summary', {}, `All ${everything.length} features that the browser names`),
+      element('ul', { class: 'features' }, ...everything.map((feature) => element('li', {}, feature))),
     ),
   );
 }
 
-export function showNoDevice({ root, body }: SectionParts, failure: Failure): void {
+function notice(): HTMLElement {
+  const text = 'A software adapter: the same shaders, run on the CPU. The bits count, the speed does not.';
+  return element('p', { class: 'notice' }, text);
+}
+
+/** What was chosen here, and why. */
+function choices(details: Readonly<Record<string, string>>, features: readonly string[]): HTMLElement[] {
+  const isPacked = details['dot']?.startsWith('packed') ?? false;
+  const hasTimestamps = features.includes('timestamp-query');
+  return [
+    choice(
+      isPacked ? 'Packed dot product' : 'Unpacked dot product',
+      isPacked
+        ? 'The kernel uses dot4I8Packed, four int8 products in one instruction, because this browser’s WGSL has packed_4x8_integer_dot_product.'
+        : `The kernel multiplies in plain i32, because dot4I8Packed is not to be had here (${details['dot'] ?? 'unknown'}). The bits are the same.`,
+    ),
+    choice(
+      hasTimestamps ? 'Timed by the GPU' : 'Timed by the clock',
+      hasTimestamps
+        ? 'timestamp-query is here, so that the race counts time on the device alone.'
+        : 'There is no timestamp-query, so that the race counts from submission to completion, in passes long enough for that.',
+    ),
+    choice(
+      'Any subgroup size',
+      'The kernel takes nothing for granted about subgroups, f16 or the order of sums: only integers are added.',
+    ),
+  ];
+}
+
+function choice(title: string, reason: string): HTMLElement {
+  return element('li', {}, element('strong', {}, title), ' ', reason);
+}
+
+function showNoDevice({ root, body }: SectionParts, failure: Failure): void {
   root.dataset['state'] = 'unavailable';
+  const { name, advice } = describeBrowser(navigator.userAgent, navigator.maxTouchPoints);
+  const reason = failure.details?.got ?? failure.message;
   body.replaceChildren(
     element('p', { class: 'device-name' }, 'No WebGPU here'),
-    element('p', {}, failure.details ? `The reason: ${failure.details.got}. ${failure.details.fix}` : failure.message),
+    element('p', {}, `The reason, in ${name}: ${reason}.`),
+    element('p', {}, globalThis.isSecureContext ? advice : (failure.details?.fix ?? advice)),
     element(
       'p',
-      { class: 'quiet' },
-      'WebGPU runs in current Chrome and Edge, in Safari 26, and in Firefox on Windows and macOS. samebits itself ',
-      'also runs without it: in Node on CUDA, and anywhere on its CPU reference.',
+      { class: 'notice' },
+      'The rest of this page works without it: the CPU reference runs in your browser, and its bits are compared with ',
+      'those that an NVIDIA GPU gave.',
     ),
   );
 }
 
-function inBytes(sizeBytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB'];
-  let value = sizeBytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${Number(value.toFixed(1))} ${units[unit]}`;
+function row(term: string, value: string): HTMLElement {
+  return element('div', {}, element('dt', {}, term), element('dd', {}, value));
 }

@@ -5,8 +5,8 @@ import { element } from '../dom.js';
 import { type CudaRecord, recordedDigest } from '../records.js';
 import { bitRow, fingerprint } from './bit_figures.js';
 
-/** @param device where WebGPU ran */
-export function proofDetail(result: ParityResult, device: string, records: readonly CudaRecord[]): HTMLElement {
+/** @param device where WebGPU ran; null when the reference ran alone */
+export function proofDetail(result: ParityResult, device: string | null, records: readonly CudaRecord[]): HTMLElement {
   const { name, m, n, k, groupSize, sha256, outcomes } = result;
   const difference = outcomes.find((outcome) => outcome.difference)?.difference;
   const figures: Node[] = [];
@@ -15,9 +15,9 @@ export function proofDetail(result: ParityResult, device: string, records: reado
     const { expected, actual, outputType, count } = difference;
     const others = count === 1 ? 'the only one that differs' : `one of ${count.toLocaleString('en')} that differ`;
     caption = `${outputType} output y[m=${difference.m}, n=${difference.n}], ${others}:`;
-    figures.push(bitFigure('CPU reference', expected, actual), bitFigure(device, actual, expected));
+    figures.push(bitFigure('CPU reference', expected, actual), bitFigure(device ?? 'WebGPU', actual, expected));
   } else {
-    figures.push(digestFigure(`CPU reference and ${device}`, sha256));
+    figures.push(digestFigure(device === null ? 'CPU reference' : `CPU reference and ${device}`, sha256));
     for (const record of records) {
       const digest = recordedDigest(record, name);
       if (digest !== undefined) figures.push(digestFigure(`CUDA, recorded on ${record.device}`, digest));

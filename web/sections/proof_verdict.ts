@@ -1,6 +1,7 @@
 // What the results of a run say, in one sentence.
 
 import { formatDifference, type ParityResult } from '../../core/index.js';
+import { inCount } from '../figures.js';
 import { type CudaRecord, recordedDigest } from '../records.js';
 
 /** How the results stand against one recorded CUDA run. */
@@ -12,7 +13,8 @@ export interface RecordStanding {
 }
 
 export interface Verdict {
-  readonly state: 'equal' | 'different';
+  /** `uncompared`: only the reference ran, and no record holds these inputs. */
+  readonly state: 'equal' | 'different' | 'uncompared';
   readonly sentence: string;
   /** Position of the first result that is not equal everywhere. */
   readonly firstDifferent?: number;
@@ -25,13 +27,17 @@ export function isEqual(result: ParityResult): boolean {
 }
 
 /** Whether a record holds other bits for this input; the reference's digest is the device's when `isEqual`. */
-function differsFrom(record: CudaRecord, result: ParityResult): boolean {
+export function differsFrom(record: CudaRecord, result: ParityResult): boolean {
   const digest = recordedDigest(record, result.name);
   return digest !== undefined && digest !== result.sha256;
 }
 
-/** @param device where WebGPU ran, for the sentence */
-export function judge(results: readonly ParityResult[], device: string, records: readonly CudaRecord[]): Verdict {
+/** @param device where WebGPU ran, for the sentence; null when the reference ran alone */
+export function judge(
+  results: readonly ParityResult[],
+  device: string | null,
+  records: readonly CudaRecord[],
+): Verdict {
   const standings = records
     .map((record) => {
       const held = results.filter(({ name }) => recordedDigest(record, name) !== undefined);
@@ -39,9 +45,8 @@ export function judge(results: readonly ParityResult[], device: string, records:
       return { device: record.device, compared: held.length, equal };
     })
     .filter(({ compared }) => compared > 0);
-  const differing = results.filter((result) => !isEqual(result));
-  const inputs = (count: number) => `${count} ${count === 1 ? 'input' : 'inputs'}`;
 
+  const differing = results.filter((result) => !isEqual(result));
   const first = differing[0];
   const difference = first?.outcomes.find((outcome) => outcome.difference)?.difference;
   if (first && difference) {
@@ -57,21 +62,37 @@ export function judge(results: readonly ParityResult[], device: string, records:
   for (const record of records) {
     const other = results.findIndex((result) => differsFrom(record, result));
     if (other < 0) continue;
+    const agreed = device === null ? 'The reference ran' : `The reference and ${device} agree`;
     return {
       state: 'different',
-      sentence: `The reference and ${device} agree, but the run recorded on ${record.device} gave other bits for ${results[other]!.name}.`,
+      sentence: `${agreed}, but the run recorded on ${record.device} gave other bits for ${results[other]!.name}.`,
       firstDifferent: other,
       records: standings,
     };
   }
+  if (device === null && standings.length === 0) {
+    const sentence = `The reference ran ${inputs(results.length)}, but there is no GPU here and no recorded run of them to compare with.`;
+    return { state: 'uncompared', sentence, records: standings };
+  }
   return { state: 'equal', sentence: equalSentence(results, device, standings), records: standings };
 }
 
-function equalSentence(results: readonly ParityResult[], device: string, standings: readonly RecordStanding[]): string {
-  const bits = results.reduce((sum, { m, n }) => sum + m * n * (32 + 16), 0).toLocaleString('en');
-  const recorded = standings.map(({ device: where, compared }) =>
-    compared === results.length ? where : `${where} (${compared} of ${results.length} inputs)`,
-  );
-  const also = recorded.length === 0 ? '' : `, and the bits recorded on ${recorded.join(' and ')}`;
-  return `All ${bits} output bits of ${results.length} inputs on ${device} are the bits of the CPU reference${also}.`;
+function equalSentence(
+  results: readonly ParityResult[],
+  device: string | null,
+  standings: readonly RecordStanding[],
+): string {
+  const bits = inCount(results.reduce((sum, { m, n }) => sum + m * n * (32 + 16), 0));
+  const whole = standings.filter(({ compared }) => compared === results.length).map(({ device: where }) => where);
+  const part = standings
+    .filter(({ compared }) => compared < results.length)
+    .map(({ device: where, compared }) => `${compared} of them the ${where}’s`);
+  const others = whole.length > 0 ? whole.map((where) => `the ${where}’s`).join(' and ') : 'the CPU reference’s';
+  const computed = device === null ? 'by the CPU reference in this browser' : `on ${device}`;
+  const also = part.length > 0 ? ` and ${part.join(' and ')}` : '';
+  return `All ${results.length} results equal ${others}${also}, bit for bit: ${bits} output bits, computed ${computed}.`;
+}
+
+function inputs(count: number): string {
+  return `${count} ${count === 1 ? 'input' : 'inputs'}`;
 }

@@ -1,0 +1,56 @@
+// Recorded benchmarks that ship with the page: what `samebits bench --json` printed on a named device.
+
+/** One layout's figures for one shape. */
+export interface BenchTiming {
+  readonly layout: string;
+  readonly medianUs: number;
+  readonly minUs: number;
+  readonly maxUs: number;
+  readonly bandwidthGBps: number;
+  readonly percentOfRoof: number;
+}
+
+export interface BenchMeasurement {
+  readonly label: string;
+  readonly n: number;
+  readonly k: number;
+  readonly groupSize: number;
+  readonly m: number;
+  readonly timings: readonly BenchTiming[];
+}
+
+export interface BenchReport {
+  readonly backend: string;
+  readonly device: { readonly name: string; readonly details: Readonly<Record<string, string>> };
+  readonly roofGBps: number;
+  readonly measurements: readonly BenchMeasurement[];
+}
+
+/** A file of benchmarks/. */
+export interface Benchmark {
+  readonly samebits: string;
+  readonly date: string;
+  readonly reports: readonly BenchReport[];
+}
+
+const FILES = import.meta.glob<Benchmark>('../benchmarks/*.json', { import: 'default' });
+
+/** Every recorded benchmark with the name of its file; fetched when it is asked for. */
+export async function loadBenchmarks(): Promise<readonly (Benchmark & { readonly file: string })[]> {
+  return Promise.all(
+    Object.entries(FILES).map(async ([path, load]) => ({ ...(await load()), file: path.replace('../', '') })),
+  );
+}
+
+/** The recorded CUDA figures of a shape at M = 1, with the device's name; undefined when there are none. */
+export function recordedTimings(
+  benchmarks: readonly Benchmark[],
+  { n, k, groupSize }: Pick<BenchMeasurement, 'n' | 'k' | 'groupSize'>,
+): { readonly device: string; readonly timings: readonly BenchTiming[] } | undefined {
+  for (const { backend, device, measurements } of benchmarks.flatMap(({ reports }) => reports)) {
+    if (backend !== 'cuda') continue;
+    const found = measurements.find((at) => at.n === n && at.k === k && at.groupSize === groupSize && at.m === 1);
+    if (found && found.timings.length > 0) return { device: device.name, timings: found.timings };
+  }
+  return undefined;
+}
