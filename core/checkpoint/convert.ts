@@ -17,6 +17,7 @@ import {
   selectTensors,
 } from './selection.js';
 import type { RandomAccessSink } from './sink.js';
+import { SliceBuffers } from './slice_buffers.js';
 import { isTagged } from './tag.js';
 import { quoted } from './tensor_error.js';
 import type { WeightChange } from './weight_change.js';
@@ -129,6 +130,7 @@ export async function runConversion(
   control: ConversionControl = {},
 ): Promise<ConversionReport> {
   const converted: ConvertedTensor[] = [];
+  const buffers = { source: new SliceBuffers(), packed: new SliceBuffers() };
   let doneBytes = 0;
   control.signal?.throwIfAborted();
   await sink.writeAt(0, plan.output.header);
@@ -142,7 +144,7 @@ export async function runConversion(
       control.onProgress?.({ doneBytes, totalBytes: plan.sourceBytes, tensor: name });
       control.signal?.throwIfAborted();
     };
-    const change = await convertOne(plan, sink, selected, advance);
+    const change = await convertOne(plan, sink, selected, buffers, advance);
     if (doneBytes < endBytes) advance(0);
     const elapsedMs = performance.now() - startMs;
     converted.push({ name, dtype, shape, packed, keptPlain, reason, change, sourceBytes: sizeBytes, elapsedMs });
@@ -157,8 +159,20 @@ export async function runConversion(
 
 type Advance = (bytes: number) => void;
 
-function convertOne(plan: ConversionPlan, sink: RandomAccessSink, selected: Selection, advance: Advance) {
-  if (selected.kind === 'weight') return repack(plan, sink, selected, advance);
+/** Memory that all weights of a conversion share, one after the other. */
+interface Buffers {
+  readonly source: SliceBuffers;
+  readonly packed: SliceBuffers;
+}
+
+function convertOne(
+  plan: ConversionPlan,
+  sink: RandomAccessSink,
+  selected: Selection,
+  buffers: Buffers,
+  advance: Advance,
+) {
+  if (selected.kind === 'weight') return repack(plan, sink, selected, buffers, advance);
   if (selected.packed) return quantize(plan, sink, selected, selected.packed, advance);
   return selected.keepPlain ? copy(plan, sink, selected, advance) : undefined;
 }
@@ -167,14 +181,15 @@ async function repack(
   { output }: ConversionPlan,
   sink: RandomAccessSink,
   { name, weight, packed }: SelectedWeight,
+  buffers: Buffers,
   advance: Advance,
 ): Promise<WeightChange> {
-  const packer = new GroupPacker(weight);
-  for await (const rows of weight.slices()) {
+  const packer = new GroupPacker(weight, buffers.packed);
+  for await (const rows of weight.slices(buffers.source)) {
     await writePackedRows(sink, output, name, packed, packer.pack(rows));
     advance(rows.readBytes);
   }
-  await packer.finish(() => weight.slices());
+  await packer.finish(() => weight.slices(buffers.source));
   return packer.change;
 }
 

@@ -40,7 +40,6 @@ interface RoundedGroups {
 export class GroupPacker {
   readonly shape: WeightShape;
   readonly #sums: ChangeSums = { sumOfSquares: 0, sumOfSquaredChanges: 0, largestChange: 0 };
-  readonly #buffers = new SliceBuffers();
   #isLossless = true;
   #hasSkipped = false;
   // The pair that reaches furthest decides the whole tensor's exponent; slices alone could not.
@@ -49,7 +48,10 @@ export class GroupPacker {
   #reachZeroPoint = 0;
 
   /** @throws SamebitsError N_, K_, GROUP_SIZE_UNSUPPORTED, naming the weight */
-  constructor(private readonly weight: UnpackedShape) {
+  constructor(
+    private readonly weight: UnpackedShape,
+    private readonly buffers = new SliceBuffers(),
+  ) {
     this.shape = packedShape(weight);
   }
 
@@ -107,14 +109,14 @@ export class GroupPacker {
   #round(rows: SourceRows): RoundedGroups {
     const { scale: sourceScale, offset: sourceOffset } = rows;
     const count = sourceScale.length;
-    const scale = this.#buffers.u16('scale', count);
-    const zeroPoint = this.#buffers.u16('zero point', count);
-    const slope = this.#buffers.f64('slope', count);
-    const shift = this.#buffers.f64('shift', count);
+    const scale = this.buffers.u16('scale', count);
+    const zeroPoint = this.buffers.u16('zero point', count);
+    const slope = this.buffers.f64('slope', count);
+    const shift = this.buffers.f64('shift', count);
     // f32 and its bits side by side: each loop below reads one and writes the other, many groups at a time.
-    const restoredScale = this.#buffers.f32('restored scale', count);
+    const restoredScale = this.buffers.f32('restored scale', count);
     restoredScale.set(sourceScale);
-    const restoredZero = this.#buffers.f32('restored zero point', count);
+    const restoredZero = this.buffers.f32('restored zero point', count);
     const arrays = {
       sourceScale,
       sourceOffset,

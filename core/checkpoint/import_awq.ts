@@ -72,8 +72,7 @@ function awqWeight(
       `${nGroups} groups`,
     );
   }
-  async function* slices(): AsyncGenerator<SourceRows> {
-    const buffers = new SliceBuffers();
+  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
     for (const { firstRow, n: rows } of rowBlocks(n, k / 2, 'columns')) {
       const columns = rows / 8;
       const codes = await readColumns(qweight, firstRow / 8, columns, buffers);

@@ -107,8 +107,7 @@ async function packedWeight({
   else if (zeroPoint) checkPart(zeroPoint, ['I8'], [n, nGroups], 'I32 [N/8, G] or I8 [N, G]');
   if (gIdx) await refuseActOrder(name, gIdx, k, groupSize);
 
-  async function* slices(): AsyncGenerator<SourceRows> {
-    const buffers = new SliceBuffers();
+  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
     for (const { firstRow, n: rows } of rowBlocks(n, k / 2)) {
       const qdata = await readRows(packed, firstRow, rows, buffers);
       const scaleBytes = await readRows(scale, firstRow, rows, buffers);

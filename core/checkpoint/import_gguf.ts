@@ -49,8 +49,7 @@ export async function importGguf(model: ModelCheckpoint, _layout: LayoutChoice):
 function blockWeight(tensor: ModelTensor, unpack: Unpack): SourceWeight {
   const { name, dtype, sizeBytes } = tensor;
   const [n = 0, k = 0] = tensor.shape;
-  async function* slices(): AsyncGenerator<SourceRows> {
-    const buffers = new SliceBuffers();
+  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
     for (const { firstRow, n: rows } of rowBlocks(n, sizeBytes / n)) {
       const bytes = await readRows(tensor, firstRow, rows, buffers);
       const qdata = buffers.bytes('qdata', (rows * k) / 2);

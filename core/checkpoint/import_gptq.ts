@@ -108,8 +108,7 @@ async function gptqWeight(
   else if (config && setting(config, 'desc_act') === true)
     throw actOrderError(name, groupSize, 'desc_act without g_idx');
 
-  async function* slices(): AsyncGenerator<SourceRows> {
-    const buffers = new SliceBuffers();
+  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
     for (const { firstRow, n: rows } of rowBlocks(n, k / 2, 'columns')) {
       const codes = await readColumns(qweight, firstRow, rows, buffers);
       const scaleBytes = await readColumns(scales, firstRow, rows, buffers);

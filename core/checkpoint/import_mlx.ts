@@ -79,8 +79,7 @@ function mlxWeight(
       describeJson(told),
     );
   }
-  async function* slices(): AsyncGenerator<SourceRows> {
-    const buffers = new SliceBuffers();
+  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
     for (const { firstRow, n: rows } of rowBlocks(n, k / 2)) {
       const qdata = await readRows(weight, firstRow, rows, buffers);
       const scaleBytes = await readRows(scales, firstRow, rows, buffers);

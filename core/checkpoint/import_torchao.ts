@@ -125,8 +125,7 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
   const told = layout.given(['signed', 'unsigned']);
   const isSigned = (told ?? (qdata.dtype === 'I8' ? 'signed' : 'unsigned')) === 'signed';
   const read = order === 'native' ? readColumns : readRows;
-  async function* slices(): AsyncGenerator<SourceRows> {
-    const buffers = new SliceBuffers();
+  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
     for (const { firstRow, n: rows } of rowBlocks(n, kHalf, order === 'native' ? 'columns' : 'rows')) {
       const codes = await readRows(qdata, firstRow, rows, buffers);
       const scaleBytes = await read(scale, firstRow, rows, buffers);
@@ -174,8 +173,7 @@ function intxWeight(model: ModelCheckpoint, name: string, settings: JsonObject):
   checkPart(qdata, ['I8'], [n, k], 'codes I8 [N, K]');
   checkPart(scale, FLOAT_DTYPES, [n, nGroups], 'floats [N, K/group_size]');
   checkPart(zeroPoint, ['I8', ...FLOAT_DTYPES], [n, nGroups], 'I8 or floats [N, K/group_size]');
-  async function* slices(): AsyncGenerator<SourceRows> {
-    const buffers = new SliceBuffers();
+  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
     for (const { firstRow, n: rows } of rowBlocks(n, k)) {
       const codes = await readRows(qdata, firstRow, rows, buffers);
       const scaleBytes = await readRows(scale, firstRow, rows, buffers);

@@ -25,7 +25,7 @@ export function* rowBlocks(
   for (let firstRow = 0; firstRow < n; firstRow += rows) yield { firstRow, n: Math.min(rows, n - firstRow) };
 }
 
-/** Rows `first`... of a matrix, aligned to 4 bytes, in the buffer of the tensor's name. */
+/** Rows `first`... of a matrix, aligned to 4 bytes, in the buffer of the part. */
 export async function readRows(
   tensor: ModelTensor,
   first: number,
@@ -33,11 +33,11 @@ export async function readRows(
   buffers: SliceBuffers,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const rowBytes = tensor.sizeBytes / tensor.shape[0]!;
-  const into = buffers.bytes(`tensor ${tensor.name}`, count * rowBytes);
+  const into = buffers.bytes(roleOf(tensor.name), count * rowBytes);
   return wordAligned(await tensor.file.read(tensor.name, first * rowBytes, count * rowBytes, into));
 }
 
-/** Columns `first`... of a matrix [rows, columns], as [rows, count], aligned to 4 bytes, in the buffer of its name. */
+/** Columns `first`... of a matrix [rows, columns], as [rows, count], aligned to 4 bytes, in the buffer of the part. */
 export async function readColumns(
   tensor: ModelTensor,
   first: number,
@@ -48,7 +48,7 @@ export async function readColumns(
   if (count === columns) return readRows(tensor, 0, rows, buffers);
   const elementBytes = tensor.sizeBytes / (rows * columns);
   const rowBytes = count * elementBytes;
-  const out = buffers.bytes(`tensor ${tensor.name}`, rows * rowBytes);
+  const out = buffers.bytes(roleOf(tensor.name), rows * rowBytes);
   for (let row = 0; row < rows; row += READS_AT_ONCE) {
     const reads = Array.from({ length: Math.min(READS_AT_ONCE, rows - row) }, async (_, i) => {
       const start = ((row + i) * columns + first) * elementBytes;
@@ -71,10 +71,15 @@ export function floats(
 ): Float32Array<ArrayBuffer> {
   if (dtype === 'F32') return f32View(bytes);
   const bits = u16View(bytes);
-  const out = buffers.f32(`tensor ${name} in f32`, bits.length);
+  const out = buffers.f32(`${roleOf(name)} in f32`, bits.length);
   if (dtype === 'F16') widenF16(bits, out);
   else widenBf16(bits, new Uint32Array(out.buffer, out.byteOffset, out.length));
   return out;
+}
+
+/** What tells the parts of one weight apart, and is the same for all weights of a format. */
+function roleOf(name: string): string {
+  return `part ${name.slice(name.lastIndexOf('.') + 1)}`;
 }
 
 function widenF16(bits: Uint16Array, out: Float32Array): void {

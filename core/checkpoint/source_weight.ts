@@ -4,6 +4,7 @@ import { SamebitsError } from '../errors.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { packedShape } from './packed_shape.js';
+import type { SliceBuffers } from './slice_buffers.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
 
@@ -34,8 +35,8 @@ export interface SourceWeight {
   readonly k: number;
   /** Weights that share a scale in the source; it divides K. */
   readonly groupSize: number;
-  /** All rows once, in order, in slices of bounded size. Errors name the tensor. */
-  slices(): AsyncGenerator<SourceRows>;
+  /** All rows once, in order, in slices of bounded size, in the memory of `buffers`. Errors name the tensor. */
+  slices(buffers?: SliceBuffers): AsyncGenerator<SourceRows>;
 }
 
 /** What an importer makes of the tensors that belong together. */
