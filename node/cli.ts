@@ -12,12 +12,9 @@ import { registerInspect } from './commands/inspect.js';
 import { registerMatvec } from './commands/matvec.js';
 import { registerVerify } from './commands/verify.js';
 import { EXIT, exitCodeOf } from './exit_codes.js';
+import { watchOutput } from './output_errors.js';
 
-// A reader that has seen enough (`samebits inspect FILE | head`) is not an error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(EXIT.ok);
-  throw error;
-});
+watchOutput();
 
 const program = new Command('samebits')
   .description('One int4 matvec for decoding language models: the same bits on CUDA, WebGPU and the CPU.')

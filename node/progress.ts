@@ -6,8 +6,14 @@ export interface Progress {
   clear(): void;
 }
 
+/** Whether someone watches who can see a line change: not in CI, whose terminals are logs, nor on a dumb terminal. */
+export function isWatched(stream: NodeJS.WriteStream): boolean {
+  return stream.isTTY === true && !process.env['CI'] && process.env['TERM'] !== 'dumb';
+}
+
+/** The line is never hidden behind a cursor or wrapped, so that an interrupt at any moment leaves a sound terminal. */
 export function terminalProgress(stream: NodeJS.WriteStream = process.stderr): Progress {
-  if (!stream.isTTY) return { update: () => {}, clear: () => {} };
+  if (!isWatched(stream)) return { update: () => {}, clear: () => {} };
   const show = (text: string) => {
     stream.cursorTo(0);
     stream.write(text.slice(0, (stream.columns || 80) - 1));

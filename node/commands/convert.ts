@@ -13,6 +13,7 @@ import {
 import { formatAccuracy, reportAccuracy } from '../accuracy_report.js';
 import { convertFile } from '../file_convert.js';
 import { interruptible } from '../interruption.js';
+import { isWatched } from '../progress.js';
 import { formatTable } from '../table.js';
 
 interface ConvertOptions {
@@ -107,7 +108,7 @@ class ProgressDisplay {
   #percent = 0;
 
   constructor(private readonly stream: NodeJS.WriteStream) {
-    if (!stream.isTTY) return;
+    if (!isWatched(stream)) return;
     // The command handles signals itself, so that the bar and the partial file go in one place.
     this.#bar = new cliProgress.SingleBar({
       format: '{bar} {percentage}% | {rateMBps} MB/s | {eta_formatted} left | {tensor}',
