@@ -1,0 +1,249 @@
+// The command as a user meets it: Ctrl-C in the middle, readers that leave, full disks, terminals of every kind.
+
+import { type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, type TestContext, test } from 'vitest';
+import { openDawnBackend } from '../../node/dawn_device.js';
+import { setUp } from '../../scripts/setup.mjs';
+import { skipWithout } from '../backend_report.js';
+
+const root = resolve(import.meta.dirname, '../..');
+const cli = join(root, 'dist/node/cli.js');
+const folder = mkdtempSync(join(tmpdir(), 'samebits-terminal-'));
+const model = join(folder, 'large.safetensors');
+const ESCAPE = '\u001b';
+
+/** A linear of 4 GB that takes no room on disk: zeros that were never written. */
+function writeLargeModel(): void {
+  const [n, k] = [65_536, 32_768];
+  const header = JSON.stringify({
+    'a.q_proj.weight': { dtype: 'BF16', shape: [n, k], data_offsets: [0, n * k * 2] },
+  }).padEnd(128, ' ');
+  const file = openSync(model, 'w');
+  const length = new Uint8Array(8);
+  new DataView(length.buffer).setBigUint64(0, BigInt(header.length), true);
+  writeSync(file, length);
+  writeSync(file, header);
+  ftruncateSync(file, 8 + header.length + n * k * 2);
+  closeSync(file);
+}
+
+let dawn: string | null = null;
+
+beforeAll(async () => {
+  await setUp(() => {});
+  writeLargeModel();
+  try {
+    await (await openDawnBackend()).dispose();
+  } catch (error) {
+    dawn = error instanceof Error ? error.message : String(error);
+  }
+}, 300_000);
+
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function requireDawn(context: TestContext): void {
+  if (dawn !== null) skipWithout(context, 'webgpu (Dawn)', dawn);
+}
+
+const quiet = { ...process.env, CI: '', NO_COLOR: '', FORCE_COLOR: '', TERM: 'xterm' };
+
+interface Ended {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Starts the command; `during` may do something to it; gives how it ended. Killed after a minute. */
+async function start(
+  args: readonly string[],
+  during: (child: ReturnType<typeof spawn>, stderr: () => string) => Promise<void> = async () => {},
+  options: SpawnOptions = {},
+): Promise<Ended> {
+  const child = spawn(process.execPath, [cli, ...args], { cwd: folder, env: quiet, ...options });
+  let stdout = '';
+  let stderr = '';
+  child.stdout?.setEncoding('utf8').on('data', (text) => {
+    stdout += text;
+  });
+  child.stderr?.setEncoding('utf8').on('data', (text) => {
+    stderr += text;
+  });
+  const ended = new Promise<Ended>((end) =>
+    child.once('close', (code, signal) => end({ code, signal, stdout, stderr })),
+  );
+  const limit = setTimeout(() => child.kill('SIGKILL'), 60_000);
+  await during(child, () => stderr);
+  const result = await ended;
+  clearTimeout(limit);
+  return result;
+}
+
+/** What a shell shows of an end: 128 + the signal that ended it, or the code. */
+const shellStatus = ({ code, signal }: Ended) => (signal === 'SIGINT' ? 130 : signal === 'SIGTERM' ? 143 : code);
+
+/** Sends a signal once the command is at work, and again never. */
+async function interrupt(
+  args: readonly string[],
+  signal: NodeJS.Signals,
+  isAtWork: (stderr: string) => boolean,
+): Promise<Ended & { readonly stoppedInMs: number }> {
+  let sent = 0;
+  const ended = await start(args, async (child, stderr) => {
+    while (!isAtWork(stderr()) && child.exitCode === null && child.signalCode === null) await sleep(20);
+    sent = performance.now();
+    child.kill(signal);
+  });
+  return { ...ended, stoppedInMs: performance.now() - sent };
+}
+
+/** At work, as nothing tells it from outside: the time in which it has started and not ended. */
+const afterMs = (ms: number) => {
+  const start = performance.now();
+  return () => performance.now() - start > ms;
+};
+
+const BENCH = ['bench', '--backend', 'cpu', '--shapes', '8192x8192', '--replays', '100000'];
+const SOAK = ['verify', '--backend', 'webgpu', '--soak', '100000000'];
+/** The promise is a second; a test machine may be doing three things at once. */
+const LIMIT_MS = 3000;
+
+describe('an interrupt', () => {
+  test.for([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s ends bench, verify and convert within a second: %i', async ([signal, status], context) => {
+    requireDawn(context);
+    const before = readdirSync(folder);
+    const convert = ['convert', model, join(folder, 'out.safetensors')];
+    const ends = [
+      await interrupt(BENCH, signal, afterMs(1500)),
+      await interrupt(SOAK, signal, afterMs(2500)),
+      await interrupt(convert, signal, (stderr) => /^\d+% of /m.test(stderr) || existsSync(partial())),
+    ];
+    for (const ended of ends) {
+      expect(shellStatus(ended)).toBe(status);
+      expect(ended.stdout).toBe('');
+      expect(ended.stderr).not.toMatch(/^\s+at /m);
+      expect(ended.stoppedInMs).toBeLessThan(LIMIT_MS);
+    }
+    expect(readdirSync(folder)).toEqual(before);
+  });
+
+  function partial(): string {
+    const name = readdirSync(folder).find((found) => found.endsWith('.partial'));
+    return join(folder, name ?? 'none');
+  }
+
+  test('of convert on a terminal brings the cursor and the wrapping of lines back', (context) => {
+    const command = `exec "$NODE" "$CLI" convert "$MODEL" out.safetensors`;
+    const shown = onTerminal(context, command, { interruptAfterSeconds: 3 });
+    expect(shown).toContain(`${ESCAPE}[?25l`);
+    expect(shown.lastIndexOf(`${ESCAPE}[?25h`)).toBeGreaterThan(shown.lastIndexOf(`${ESCAPE}[?25l`));
+    expect(shown.lastIndexOf(`${ESCAPE}[?7h`)).toBeGreaterThanOrEqual(shown.lastIndexOf(`${ESCAPE}[?7l`));
+    expect(shown).toContain('interrupted by SIGINT; nothing was written');
+    expect(readdirSync(folder)).toEqual(['large.safetensors']);
+  });
+});
+
+/** Runs a shell command on a pseudo-terminal of util-linux's `script`; gives everything that it showed. */
+function onTerminal(
+  context: TestContext,
+  command: string,
+  { columns = 80, env = {}, interruptAfterSeconds = 0 } = {},
+): string {
+  const interrupted = interruptAfterSeconds > 0 ? `(sleep ${interruptAfterSeconds}; kill -INT $$) & ` : '';
+  const { error, stdout } = spawnSync(
+    'script',
+    ['--quiet', '--return', '--command', `stty cols ${columns}; ${interrupted}${command}`, '/dev/null'],
+    {
+      cwd: folder,
+      encoding: 'utf8',
+      env: { ...quiet, NODE: process.execPath, CLI: cli, MODEL: model, ...env },
+      timeout: 60_000,
+    },
+  );
+  if (error) context.skip(`no pseudo-terminal here: ${error.message}`);
+  return stdout;
+}
+
+describe('a reader that leaves', () => {
+  test.for([
+    ['doctor'],
+    ['inspect', join(root, 'tests/data/gemma4-kjv-6m')],
+    ['help'],
+    ['bench', '--backend', 'cpu', '--shapes', '32x32'],
+  ])('%s ends without a stack', async (args) => {
+    const ended = await start(args, async (child) => {
+      child.stdout?.destroy();
+    });
+    expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' });
+  });
+
+  test('of stderr does not change the exit code', async () => {
+    const ended = await start(['inspect', '/nonexistent'], async (child) => {
+      child.stderr?.destroy();
+    });
+    expect(ended).toMatchObject({ code: 2, signal: null });
+  });
+
+  test('a disk that is full is said in one line', (context) => {
+    if (!existsSync('/dev/full') || !statSync('/dev/full').isCharacterDevice()) context.skip('no /dev/full here');
+    const full = openSync('/dev/full', 'w');
+    const { status, stderr } = spawnSync(process.execPath, [cli, 'doctor'], {
+      stdio: ['ignore', full, 'pipe'],
+      encoding: 'utf8',
+    });
+    closeSync(full);
+    expect({ status, stderr }).toEqual({
+      status: 2,
+      stderr: 'samebits: FILE_UNWRITABLE: stdout must be writable. Got ENOSPC.\n',
+    });
+  });
+});
+
+describe('terminals', () => {
+  const BENCH_SMALL = '"$NODE" "$CLI" bench --backend cpu --shapes 64x64';
+
+  test.for([{}, { FORCE_COLOR: '1' }, { CI: '1' }, { NO_COLOR: '1' }])(
+    'without one, with %j, nothing but text is printed',
+    async (env) => {
+      for (const args of [['bench', '--backend', 'cpu', '--shapes', '64x64'], ['help'], ['doctor'], ['nonsense']]) {
+        const { stdout, stderr } = await start(args, undefined, { env: { ...quiet, ...env } });
+        expect(stdout + stderr).not.toContain(ESCAPE);
+      }
+    },
+  );
+
+  test.for([{ CI: '1' }, { TERM: 'dumb' }])('with %j, no cursor is moved', (env, context) => {
+    expect(onTerminal(context, BENCH_SMALL, { env })).not.toContain(ESCAPE);
+  });
+
+  test('colours are never used, so NO_COLOR has nothing to turn off', (context) => {
+    const shown = onTerminal(context, BENCH_SMALL);
+    expect(shown).toContain(`${ESCAPE}[1G`);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what colours a terminal
+    expect(shown).not.toMatch(/\u001b\[[\d;]*m/);
+  });
+
+  test.for([1, 7, 24])('of %i columns show progress on one line', (columns, context) => {
+    const shown = onTerminal(context, BENCH_SMALL, { columns });
+    const lines = [...shown.matchAll(new RegExp(`${ESCAPE}\\[1G([^${ESCAPE}]*)${ESCAPE}\\[0?K`, 'g'))];
+    expect(lines.length).toBeGreaterThan(1);
+    for (const [, text] of lines) expect(text!.length).toBeLessThan(columns);
+  });
+});
