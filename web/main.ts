@@ -9,19 +9,26 @@ import { mountProof } from './sections/proof.js';
 import { mountRace } from './sections/race.js';
 import { mountWeights } from './sections/weights.js';
 
+const engine = startEngine();
 const device = sectionParts('device');
-const engine = startEngine((message) => {
-  showDeviceMessage(device, message);
-  proof.onDevice(message);
-  race.onDevice(message);
-});
-const proof = mountProof(sectionParts('proof'), engine);
-mountLayout(sectionParts('layout'));
-const race = mountRace(sectionParts('race'), engine);
-mountWeights(sectionParts('weights'), engine);
+engine.onDevice((message) => showDeviceMessage(device, message));
+
+/** A task of its own for each, so that none holds up a tap or a scroll. */
+const mounts = [
+  () => mountProof(sectionParts('proof'), engine),
+  () => mountLayout(sectionParts('layout')),
+  () => mountRace(sectionParts('race'), engine),
+  () => mountWeights(sectionParts('weights'), engine),
+];
+for (const mount of mounts) {
+  await new Promise((resolve) => setTimeout(resolve));
+  mount();
+}
 
 const numbers = sectionParts('numbers');
-mountNumbers(numbers).catch((error: unknown) => {
+try {
+  await mountNumbers(numbers);
+} catch (error) {
   numbers.root.dataset['state'] = 'failed';
   numbers.body.textContent = `The recorded figures could not be loaded: ${error instanceof Error ? error.message : error}`;
-});
+}

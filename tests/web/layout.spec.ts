@@ -21,7 +21,7 @@ test('counts 32 cache lines against 1, and follows the sliders', async ({ page }
   for (const key of ['ArrowLeft', 'ArrowRight', 'ArrowRight', 'ArrowRight']) {
     await group.press(key);
     await row.press('ArrowRight');
-    const shape = weightShape(await values('N'), await values('K'), await values('Group size'));
+    const shape = weightShape(await values('N outputs'), await values('K inputs'), await values('Group size'));
     const at = await values('Row');
     for (const which of ['native', 'coalesced'] as const) {
       const { lines, fetchedBytes, neededBytes } = warpScaleRead(shape, which, at, 0);

@@ -15,21 +15,33 @@ export interface Job<J extends JobName> {
 export interface Engine {
   /** Starts a job. Jobs run one after the other. */
   start<J extends JobName>(job: J, request: Jobs[J]['request'], onEvent?: (event: Jobs[J]['event']) => void): Job<J>;
+  /** Tells `listener` of the device, also when it is known already, and of every one that replaces it. */
+  onDevice(listener: (message: DeviceMessage) => void): void;
 }
 
 /** Starts the worker, which opens the device and reports it before anything else. */
-export function startEngine(onDevice: (message: DeviceMessage) => void): Engine {
+export function startEngine(): Engine {
+  const listeners: ((message: DeviceMessage) => void)[] = [];
+  let latest: DeviceMessage | null = null;
+  const tell = (message: DeviceMessage) => {
+    latest = message;
+    for (const listener of listeners) listener(message);
+  };
   const worker = new Worker(new URL('./engine_worker.ts', import.meta.url), { type: 'module', name: 'engine' });
   const broken = new Promise<Failure>((resolve) => {
     worker.addEventListener('error', ({ message }) => {
       const failure = { message: message || 'The worker that computes could not be started. Reload the page.' };
-      onDevice({ kind: 'unavailable', failure });
+      tell({ kind: 'unavailable', failure });
       resolve(failure);
     });
   });
-  worker.addEventListener('message', ({ data }: MessageEvent<DeviceMessage>) => onDevice(data));
+  worker.addEventListener('message', ({ data }: MessageEvent<DeviceMessage>) => tell(data));
 
   return {
+    onDevice: (listener) => {
+      listeners.push(listener);
+      if (latest !== null) listener(latest);
+    },
     start<J extends JobName>(
       job: J,
       request: Jobs[J]['request'],

@@ -4,7 +4,7 @@ import type { ParityResult } from '../../core/index.js';
 import { version } from '../../package.json';
 import { element, type SectionParts } from '../dom.js';
 import type { Engine, Job } from '../engine/engine.js';
-import type { DeviceMessage, DeviceReport, ProofEvent, ProofSubject } from '../engine/messages.js';
+import type { DeviceReport, ProofEvent, ProofSubject } from '../engine/messages.js';
 import { RECORDS } from '../records.js';
 import { fetchSampleModel, SAMPLE_MODEL } from '../sample_model.js';
 import { copyButton } from './copy_button.js';
@@ -13,13 +13,9 @@ import { ProofGrid } from './proof_grid.js';
 import { proofReport } from './proof_report.js';
 import { isEqual, judge } from './proof_verdict.js';
 
-export interface ProofSection {
-  onDevice(message: DeviceMessage): void;
-}
-
 type State = 'idle' | 'running' | 'equal' | 'different' | 'uncompared' | 'failed' | 'cancelled';
 
-export function mountProof({ root, body }: SectionParts, engine: Engine): ProofSection {
+export function mountProof({ root, body }: SectionParts, engine: Engine): void {
   const results: ParityResult[] = [];
   let device: DeviceReport | null = null;
   let job: Job<'prove'> | null = null;
@@ -142,11 +138,8 @@ export function mountProof({ root, body }: SectionParts, engine: Engine): ProofS
     report.hidden = false;
   }
 
-  return {
-    onDevice: (message) => {
-      device = message.kind === 'device' ? message.device : null;
-      if (root.dataset['state'] !== 'running')
-        for (const control of [start, modelButton, file]) control.disabled = false;
-    },
-  };
+  engine.onDevice((message) => {
+    device = message.kind === 'device' ? message.device : null;
+    if (root.dataset['state'] !== 'running') for (const control of [start, modelButton, file]) control.disabled = false;
+  });
 }

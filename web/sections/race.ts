@@ -3,17 +3,13 @@
 import { type Benchmark, loadBenchmarks } from '../benchmarks.js';
 import { element, type SectionParts } from '../dom.js';
 import type { Engine, Job } from '../engine/engine.js';
-import { CONTENDERS, type DeviceMessage, type RaceEvent, type RaceShape } from '../engine/messages.js';
+import { CONTENDERS, type RaceEvent, type RaceShape } from '../engine/messages.js';
 import { RaceLane } from './race_lane.js';
 import { PRESETS } from './race_shapes.js';
 
-export interface RaceSection {
-  onDevice(message: DeviceMessage): void;
-}
-
 type State = 'idle' | 'running' | 'finished' | 'failed' | 'cancelled' | 'unavailable';
 
-export function mountRace({ root, body }: SectionParts, engine: Engine): RaceSection {
+export function mountRace({ root, body }: SectionParts, engine: Engine): void {
   let job: Job<'race'> | null = null;
   let lanes: readonly RaceLane[] = [];
 
@@ -121,14 +117,12 @@ export function mountRace({ root, body }: SectionParts, engine: Engine): RaceSec
     model.disabled = isRunning;
   }
 
-  return {
-    onDevice: (message) => {
-      if (root.dataset['state'] === 'running') return;
-      setState(message.kind === 'device' ? 'idle' : 'unavailable');
-      status.textContent =
-        message.kind === 'device' ? '' : 'A race needs a GPU, and this browser gave the page none. See Your device.';
-    },
-  };
+  engine.onDevice((message) => {
+    if (root.dataset['state'] === 'running') return;
+    setState(message.kind === 'device' ? 'idle' : 'unavailable');
+    status.textContent =
+      message.kind === 'device' ? '' : 'A race needs a GPU, and this browser gave the page none. See Your device.';
+  });
 }
 
 /** Bars for scale are no reason not to race: without them there are none. */
