@@ -21,7 +21,7 @@ export async function mountNumbers({ root, body }: SectionParts): Promise<void> 
     );
     for (const report of reports) {
       const { root: plot, draw } = bandwidthPlot(report);
-      body.append(element('div', { class: 'report-figure' }, heading(report), plot, table(report)));
+      body.append(element('div', { class: 'report-figure' }, heading(report), legend(), plot, table(report)));
       draw();
       // A plot is the page's longest task; each gets one of its own.
       await new Promise((resolve) => setTimeout(resolve));
@@ -38,6 +38,16 @@ function heading({ backend, device, roofGBps }: BenchReport): HTMLElement {
     `${words[backend] ?? backend}, ${device.name}`,
     ' ',
     element('span', { class: 'quiet' }, `read roof ${inRate(roofGBps)}`),
+  );
+}
+
+function legend(): HTMLElement {
+  return element(
+    'p',
+    { class: 'legend' },
+    element('span', { class: 'before' }, '[n_groups, N]'),
+    element('span', {}, '[N, n_groups]'),
+    element('span', { class: 'roof' }, 'read roof'),
   );
 }
 

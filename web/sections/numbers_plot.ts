@@ -39,7 +39,7 @@ export function bandwidthPlot({ backend, device, roofGBps, measurements }: Bench
         width: root.clientWidth,
         height: HEIGHT,
         cursor: { show: false },
-        legend: { live: false },
+        legend: { show: false },
         scales: {
           x: { time: false, range: [-0.6, decoding.length - 0.4] },
           y: { range: [0, Math.ceil((roofGBps * 1.05) / 500) * 500] },
@@ -80,7 +80,7 @@ export function bandwidthPlot({ backend, device, roofGBps, measurements }: Bench
       root,
     );
     new ResizeObserver(() => plot.setSize({ width: root.clientWidth, height: HEIGHT })).observe(root);
-    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plot.redraw(false, true));
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plot.redraw(true, true));
   }
 
   return { root, draw };

@@ -12,6 +12,7 @@ type State = 'idle' | 'running' | 'finished' | 'failed' | 'cancelled' | 'unavail
 export function mountRace({ root, body }: SectionParts, engine: Engine): void {
   let job: Job<'race'> | null = null;
   let lanes: readonly RaceLane[] = [];
+  let isHardware = false;
 
   const model = element('select', { id: 'race-model' }, ...PRESETS.map(({ name }) => element('option', {}, name)));
   const picks = element('div', { class: 'picks' });
@@ -64,7 +65,7 @@ export function mountRace({ root, body }: SectionParts, engine: Engine): void {
     setState('running');
     status.textContent = 'Every output is checked before anything is timed.';
     const benchmarks = await recordedBenchmarks();
-    lanes = shapes.map((shape) => new RaceLane(shape, benchmarks));
+    lanes = shapes.map((shape) => new RaceLane(shape, benchmarks, isHardware));
     track.replaceChildren(...lanes.map(({ root: lane }) => lane));
     progress.max = shapes.length * CONTENDERS.length;
     progress.value = 0;
@@ -75,8 +76,9 @@ export function mountRace({ root, body }: SectionParts, engine: Engine): void {
     for (const lane of lanes) lane.stop();
     if (outcome.kind === 'done') {
       setState('finished');
-      status.textContent =
-        'Shorter is faster. Each figure is the median of passes long enough for the clock that browsers give.';
+      status.textContent = isHardware
+        ? 'Shorter is faster. Each figure is the median of passes long enough for the clock that browsers give.'
+        : 'Shorter is faster, but this is a software adapter: the figures say nothing about a GPU.';
     } else if (outcome.kind === 'cancelled') {
       setState('cancelled');
       status.textContent = 'Cancelled.';
@@ -118,6 +120,7 @@ export function mountRace({ root, body }: SectionParts, engine: Engine): void {
   }
 
   engine.onDevice((message) => {
+    isHardware = message.kind === 'device' && !message.device.info.isSoftware;
     if (root.dataset['state'] === 'running') return;
     setState(message.kind === 'device' ? 'idle' : 'unavailable');
     status.textContent =

@@ -28,6 +28,8 @@ export class RaceLane {
   constructor(
     private readonly shape: RaceShape,
     benchmarks: readonly Benchmark[],
+    /** Whether a ratio of times means anything: on a software adapter it does not. */
+    private readonly isHardware: boolean,
   ) {
     const { label, n, k, groupSize } = shape;
     for (const contender of CONTENDERS) this.#bars.set(contender, bar(NAMES[contender], contender));
@@ -76,9 +78,8 @@ export class RaceLane {
     root.title = `${inBytes(movedBytes)} moved; ${inTime(timing.minUs)} to ${inTime(timing.maxUs)}`;
     this.#rescale();
     const [native, coalesced] = [this.#timings.get('native'), this.#timings.get('coalesced')];
-    if (contender !== 'coalesced' || !native || !coalesced) return;
+    if (!this.isHardware || contender !== 'coalesced' || !native || !coalesced) return;
     const ratio = (native.medianUs / coalesced.medianUs).toFixed(2);
-    this.root.dataset['ratio'] = ratio;
     this.root.querySelector('h3')?.append(element('strong', { class: 'ratio' }, `${ratio}×`));
   }
 

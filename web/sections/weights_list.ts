@@ -60,7 +60,8 @@ function row(tensor: ListedTensor, onPick: (tensor: ListedTensor) => void): HTML
   const { name, dtype, shape, sizeBytes, use, reason, groupSize } = tensor;
   const isUsable = use === 'packed' || use === 'packable';
   const verb = use === 'packed' ? 'Multiply' : 'Pack and multiply';
-  const button = element('button', { type: 'button', class: 'small', 'aria-label': `${verb}: ${name}` }, verb);
+  const label = `${verb}: ${name}`;
+  const button = element('button', { type: 'button', class: 'small', 'aria-label': label }, verb.split(' ')[0]!);
   button.addEventListener('click', () => onPick(tensor));
   const words =
     use === 'refused' && tensor.failure ? `${tensor.failure.code ?? ''} ${reason}` : `${USES[use]}: ${reason}`;
