@@ -2,7 +2,7 @@
 
 import { expect, test } from '@playwright/test';
 import { VERIFY_ROWS } from '../../core/index.js';
-import { photograph, settled, watchForErrors } from './page_checks.js';
+import { settled, watchForErrors } from './page_checks.js';
 import { RECORDS } from './records.js';
 
 const MODEL = 'tests/data/gemma4-kjv-6m';
@@ -24,7 +24,6 @@ test('every weight of a real model gives the bits that CUDA gave', async ({ page
   }
   const others = RECORDS.length === 0 ? 'CPU reference' : RECORDS.map(({ device }) => device).join('’s and the ');
   expect(verdict).toContain(`All ${cells.length} results equal the ${others}’s, bit for bit`);
-  await photograph(page, 'model');
   expect(errors).toEqual([]);
 });
 
