@@ -57,17 +57,20 @@ function notice(): HTMLElement {
   return element('p', { class: 'notice' }, text);
 }
 
-/** What was chosen here, and why. */
+/** What was chosen here, and why, as far as the backend says. */
 function choices(details: Readonly<Record<string, string>>, features: readonly string[]): HTMLElement[] {
-  const isPacked = details['dot']?.startsWith('packed') ?? false;
+  const { dot = 'unknown', reduction, variant } = details;
+  const isPacked = dot.startsWith('packed');
   const hasTimestamps = features.includes('timestamp-query');
   return [
     choice(
       isPacked ? 'Packed dot product' : 'Unpacked dot product',
       isPacked
-        ? 'The kernel uses dot4I8Packed, four int8 products in one instruction, because this browser’s WGSL has packed_4x8_integer_dot_product.'
-        : `The kernel multiplies in plain i32, because dot4I8Packed is not to be had here (${details['dot'] ?? 'unknown'}). The bits are the same.`,
+        ? 'Four int8 products in one instruction, dot4I8Packed: this browser’s WGSL has packed_4x8_integer_dot_product.'
+        : `Four int8 products in plain i32 arithmetic, ${dot}. The bits are the same.`,
     ),
+    ...(reduction ? [choice('Sums of a row', `By ${reduction}.`)] : []),
+    ...(variant ? [choice('Why this kernel', `${variant}.`)] : []),
     choice(
       hasTimestamps ? 'Timed by the GPU' : 'Timed by the clock',
       hasTimestamps
@@ -75,8 +78,8 @@ function choices(details: Readonly<Record<string, string>>, features: readonly s
         : 'There is no timestamp-query, so that the race counts from submission to completion, in passes long enough for that.',
     ),
     choice(
-      'Any subgroup size',
-      'The kernel takes nothing for granted about subgroups, f16 or the order of sums: only integers are added.',
+      'Any order of sums',
+      'Only integers are added, so that no subgroup size, no shape of a workgroup and no order can change a bit.',
     ),
   ];
 }
