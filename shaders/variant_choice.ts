@@ -13,7 +13,7 @@ import {
   type ReductionVariant,
   WEIGHT_ROWS_PER_WORKGROUP,
 } from './kernel_sources.js';
-import { Pipelines } from './pipelines.js';
+import { type CompiledKernel, Pipelines } from './pipelines.js';
 
 /** 'auto' (default) is measured; a name is taken as it is. */
 export interface VariantOptions {
@@ -41,7 +41,7 @@ const BUDGET_MS = 50;
 /** How much faster a variant must be than the one before it in the list. */
 const MIN_GAIN = 1.15;
 
-const chosen = new WeakMap<GPUDevice, Promise<{ readonly variant: KernelVariant; readonly reason: string }>>();
+const chosen = new WeakMap<GPUDevice, Promise<VariantChoice>>();
 
 /**
  * The variant of `options`, its pipelines, and why. What is not named is measured, once for each device.
@@ -52,18 +52,15 @@ export async function chooseVariant(guard: DeviceGuard, options: VariantOptions)
   const { dot = 'auto', reduction = 'auto' } = options;
   if (reduction === 'subgroup' && !hasFixedSubgroups(guard.device)) throw noSubgroups(guard.device);
   if (dot !== 'auto' && reduction !== 'auto') return named(guard, { dot, reduction }, 'as asked for');
-  if (dot !== 'auto' || reduction !== 'auto') {
-    const { variant, reason } = await measured(guard, candidates(guard.device, dot, reduction));
-    return named(guard, variant, reason);
-  }
+  if (dot !== 'auto' || reduction !== 'auto') return measured(guard, candidates(guard.device, dot, reduction));
   let choice = chosen.get(guard.device);
   if (choice === undefined) {
     choice = measured(guard, candidates(guard.device, dot, reduction));
     chosen.set(guard.device, choice);
     choice.catch(() => chosen.delete(guard.device));
   }
-  const { variant, reason } = await choice;
-  return named(guard, variant, reason);
+  const { pipelines, reason } = await choice;
+  return pipelines.guard === guard ? { pipelines, reason } : named(guard, pipelines.variant, reason);
 }
 
 /** Whether every subgroup of the device has one size, which the subgroup variant is specialised to. */
@@ -102,12 +99,13 @@ async function firstPipelines(pipelines: Pipelines) {
   return matmul;
 }
 
-async function measured(guard: DeviceGuard, variants: readonly KernelVariant[]) {
+async function measured(guard: DeviceGuard, variants: readonly KernelVariant[]): Promise<VariantChoice> {
   const refused: string[] = [];
   const compiled = await Promise.all(
     variants.map(async (variant) => {
+      const pipelines = new Pipelines(guard, variant);
       try {
-        return [{ variant, kernel: await firstPipelines(new Pipelines(guard, variant)) }];
+        return [{ pipelines, kernel: await firstPipelines(pipelines) }];
       } catch (error) {
         guard.requirePresent();
         if (!(error instanceof SamebitsError)) throw error;
@@ -121,18 +119,23 @@ async function measured(guard: DeviceGuard, variants: readonly KernelVariant[]) 
   const elapsedMs = running.length > 1 ? await race(guard, running) : [0];
   let best = 0;
   for (let i = 1; i < running.length; i++) if (elapsedMs[i]! * MIN_GAIN < elapsedMs[best]!) best = i;
-  const { variant } = running[best]!;
-  const times = running.map((entrant, i) => `${nameOf(entrant.variant)} ${elapsedMs[i]!.toPrecision(3)} ms`).join(', ');
-  const reason = [running.length > 1 ? `measured at the start: ${times}` : 'the only one here', ...refused].join('; ');
-  return { variant, reason };
+  const times = running.map(({ pipelines }, i) => {
+    const time = elapsedMs[i]!;
+    return `${nameOf(pipelines.variant)} ${Number.isFinite(time) ? `${time.toPrecision(3)} ms` : 'not in time'}`;
+  });
+  const reason = [
+    running.length > 1 ? `measured at the start: ${times.join(', ')}` : 'the only one here',
+    ...refused,
+  ].join('; ');
+  return { pipelines: running[best]!.pipelines, reason };
 }
 
 interface Entrant {
-  readonly variant: KernelVariant;
-  readonly kernel: { readonly pipeline: GPUComputePipeline; readonly bindGroupLayout: GPUBindGroupLayout };
+  readonly pipelines: Pipelines;
+  readonly kernel: CompiledKernel;
 }
 
-/** The time of each on as many rows as fit the budget; all have run once before. */
+/** The time of each on as many rows as fit the budget. */
 async function race(guard: DeviceGuard, entrants: readonly Entrant[]): Promise<number[]> {
   const { device } = guard;
   const buffers: GPUBuffer[] = [];
@@ -151,6 +154,8 @@ async function race(guard: DeviceGuard, entrants: readonly Entrant[]): Promise<n
       const [codes, terms, exponent] = [storage(K), storage(blocks * 8), storage(4)];
       return [codes, terms, exponent, storage((N * K) / 2), storage(N * blocks * 4), storage(N * 4), params];
     });
+    // The first use clears the buffers and ends what a driver has put off of a compilation.
+    for (const entrant of entrants) await timeOnce(guard, entrant, bindings, WEIGHT_ROWS_PER_WORKGROUP.workgroup);
     const start = performance.now();
     let elapsedMs = entrants.map(() => 0);
     for (let rows = FIRST_ROWS; rows <= N; rows *= ROWS_FACTOR) {
@@ -174,7 +179,7 @@ async function race(guard: DeviceGuard, entrants: readonly Entrant[]): Promise<n
 
 async function timeOnce(
   guard: DeviceGuard,
-  { variant, kernel: { pipeline, bindGroupLayout } }: Entrant,
+  { pipelines: { variant }, kernel: { pipeline, bindGroupLayout } }: Entrant,
   bindings: readonly GPUBufferBinding[],
   rows: number,
 ): Promise<number> {
