@@ -14,7 +14,7 @@ export interface DawnDeviceOptions {
 export interface DawnDevice {
   readonly device: GPUDevice;
   readonly info: DeviceInfo;
-  /** The instance and the adapter: when they are collected before the device, the process crashes or hangs. */
+  /** The adapter must not be collected before the device; the instance never is. */
   readonly keepAlive: { readonly gpu: GPU; readonly adapter: GPUAdapter };
 }
 
@@ -73,6 +73,12 @@ async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
 
 type CreateInstance = (flags: string[]) => GPU;
 
+/**
+ * Every instance of this process, by driver and role. Dawn polls for the events of an instance that was collected, also
+ * after its last device was destroyed, and then crashes or waits for a mutex that is gone; so none is ever given up.
+ */
+const instances = new Map<string, GPU>();
+
 async function importDawn(): Promise<{ create: CreateInstance }> {
   try {
     return await import('webgpu');
@@ -93,7 +99,9 @@ async function requestAdapter(
 ): Promise<{ gpu: GPU; adapter: GPUAdapter } | null> {
   // Dawn reads the environment when the adapter is asked for, not when it comes.
   const { gpu, pending } = withDriver(driver, role, () => {
-    const gpu = create(INSTANCE_FLAGS);
+    const key = `${role} ${driver}`;
+    const gpu = instances.get(key) ?? create(INSTANCE_FLAGS);
+    instances.set(key, gpu);
     const forceFallbackAdapter = wanted === 'software';
     return { gpu, pending: gpu.requestAdapter({ powerPreference: 'high-performance', forceFallbackAdapter }) };
   });
