@@ -1,6 +1,7 @@
 // What an adapter is, for people, and what to ask it for.
 
 import type { DeviceInfo } from '../core/backend.js';
+import { LINEAR_STORAGE_BUFFERS, MAX_LINEARS, SHARED_STORAGE_BUFFERS } from './kernel_sources.js';
 
 /** Drivers that compute on the CPU, by what their adapters say of themselves. */
 const SOFTWARE_DRIVERS: readonly (readonly [pattern: RegExp, name: string])[] = [
@@ -30,16 +31,24 @@ export function describeAdapter(info: GPUAdapterInfo): DeviceInfo {
   };
 }
 
+/** Storage buffers of a dispatch that takes as many linears as one can. */
+const USEFUL_STORAGE_BUFFERS = SHARED_STORAGE_BUFFERS + MAX_LINEARS * LINEAR_STORAGE_BUFFERS;
+
 /**
- * The device that large weights and exact timings want: every buffer size that the adapter offers, and timestamps where
- * it has them. A device with default limits works too; its weights are cut into more slices.
+ * The device that large weights and exact timings want: every buffer size that the adapter offers, bindings for linears
+ * side by side, and timestamps and subgroups where it has them. A device with default limits and no features works too:
+ * its weights are cut into more slices, and its linears run one after the other.
  */
 export function deviceDescriptor(adapter: GPUAdapter): GPUDeviceDescriptor {
-  const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits;
-  const features: GPUFeatureName[] = ['timestamp-query'];
+  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = adapter.limits;
+  const features: GPUFeatureName[] = ['timestamp-query', 'subgroups'];
   return {
     label: 'samebits',
     requiredFeatures: features.filter((feature) => adapter.features.has(feature)),
-    requiredLimits: { maxBufferSize, maxStorageBufferBindingSize },
+    requiredLimits: {
+      maxBufferSize,
+      maxStorageBufferBindingSize,
+      maxStorageBuffersPerShaderStage: Math.min(USEFUL_STORAGE_BUFFERS, maxStorageBuffersPerShaderStage),
+    },
   };
 }

@@ -1,4 +1,4 @@
-// Buffers for the inputs and outputs of single calls, kept for the next call of a like size.
+// Buffers for the inputs and outputs of single calls and for the way back, kept for the next call of a like size.
 
 import type { DeviceGuard } from './device_guard.js';
 import { BufferUsage } from './gpu_flags.js';
@@ -12,13 +12,15 @@ const MAX_KEPT_PER_SIZE = 4;
 export class BufferPool {
   readonly #free = new Map<number, GPUBuffer[]>();
 
-  constructor(readonly guard: DeviceGuard) {}
+  constructor(
+    readonly guard: DeviceGuard,
+    readonly usage: number,
+  ) {}
 
   /** At least `sizeBytes`, contents unknown. Call inside the error scope of the work that uses it. */
   acquire(sizeBytes: number): GPUBuffer {
     const size = sizeClass(sizeBytes);
-    const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
-    return this.#free.get(size)?.pop() ?? this.guard.device.createBuffer({ label: 'pooled', size, usage });
+    return this.#free.get(size)?.pop() ?? this.guard.device.createBuffer({ label: 'pooled', size, usage: this.usage });
   }
 
   /** Gives a buffer back; whatever the queue still does with it comes before what the next user submits. */
@@ -37,6 +39,11 @@ export class BufferPool {
     this.#free.clear();
   }
 }
+
+/** Of what linears read and write. */
+export const OPERAND_USAGE = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
+/** Of what the host reads. */
+export const STAGING_USAGE = BufferUsage.MAP_READ | BufferUsage.COPY_DST;
 
 function sizeClass(sizeBytes: number): number {
   if (sizeBytes > MAX_KEPT_SIZE_BYTES) return Math.ceil(sizeBytes / MIN_SIZE_BYTES) * MIN_SIZE_BYTES;

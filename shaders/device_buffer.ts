@@ -2,8 +2,9 @@
 
 import { checkedContents } from '../core/argument_checks.js';
 import { type DeviceBuffer, disposedError } from '../core/backend.js';
+import { BufferPool, STAGING_USAGE } from './buffer_pool.js';
 import type { DeviceGuard } from './device_guard.js';
-import { BufferUsage, MAP_MODE_READ } from './gpu_flags.js';
+import { MAP_MODE_READ } from './gpu_flags.js';
 import type { Lifetime } from './lifetime.js';
 
 /** Made by a backend, which it dies with. */
@@ -13,6 +14,7 @@ export class WebGPUBuffer implements DeviceBuffer {
   constructor(
     readonly owner: object,
     readonly guard: DeviceGuard,
+    readonly staging: BufferPool,
     readonly lifetime: Lifetime,
     /** For callers with a pipeline of their own: usage STORAGE, COPY_SRC, COPY_DST; its size is rounded up to words. */
     readonly buffer: GPUBuffer,
@@ -35,7 +37,7 @@ export class WebGPUBuffer implements DeviceBuffer {
   read(): Promise<Uint8Array> {
     return this.lifetime.track(async () => {
       if (this.#disposed) throw disposedError('buffer');
-      return readBack(this.guard, 'a read of a buffer', this.buffer, this.sizeBytes);
+      return readBack(this.guard, 'a read of a buffer', this.buffer, this.sizeBytes, undefined, this.staging);
     });
   }
 
@@ -61,8 +63,8 @@ function wholeWords(bytes: Uint8Array): Uint8Array<ArrayBufferLike> {
 }
 
 /**
- * The first `sizeBytes` of a buffer once everything submitted before, and the commands that `record` adds, are done.
- * Its staging buffer lives for this call only.
+ * The first `sizeBytes` of a buffer once everything submitted before, and the commands that `record` adds, are done. The
+ * staging buffer comes from `staging` and goes back there; without a pool it lives for this call only.
  */
 export async function readBack(
   guard: DeviceGuard,
@@ -70,23 +72,31 @@ export async function readBack(
   source: GPUBuffer,
   sizeBytes: number,
   record: (encoder: GPUCommandEncoder) => void = () => {},
+  staging?: BufferPool,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { device } = guard;
   const size = wordAligned(sizeBytes);
+  const pool = staging ?? new BufferPool(guard, STAGING_USAGE);
   const { value, accepted } = guard.scoped(what, () => {
-    const usage = BufferUsage.MAP_READ | BufferUsage.COPY_DST;
-    const staging = device.createBuffer({ label: 'staging', size, usage });
+    const buffer = pool.acquire(size);
     const encoder = device.createCommandEncoder({ label: what });
     record(encoder);
-    encoder.copyBufferToBuffer(source, 0, staging, 0, size);
+    encoder.copyBufferToBuffer(source, 0, buffer, 0, size);
     device.queue.submit([encoder.finish()]);
-    return { staging, mapped: guard.settle(what, staging.mapAsync(MAP_MODE_READ)) };
+    return { buffer, mapped: guard.settle(what, buffer.mapAsync(MAP_MODE_READ, 0, size)) };
   });
+  const { buffer, mapped } = value;
   try {
     await accepted;
-    await value.mapped;
-    return new Uint8Array(value.staging.getMappedRange()).slice(0, sizeBytes);
+    await mapped;
+    const bytes = new Uint8Array(buffer.getMappedRange(0, size)).slice(0, sizeBytes);
+    buffer.unmap();
+    pool.release(buffer);
+    return bytes;
+  } catch (error) {
+    buffer.destroy();
+    throw error;
   } finally {
-    value.staging.destroy();
+    if (!staging) pool.dispose();
   }
 }

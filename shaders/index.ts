@@ -2,5 +2,6 @@
 
 export { describeAdapter, deviceDescriptor } from './adapter.js';
 export type { WebGPUBuffer } from './device_buffer.js';
-export type { DotVariant } from './pipelines.js';
+export type { DotVariant, KernelVariant, ReductionVariant } from './kernel_sources.js';
+export type { VariantOptions } from './variant_choice.js';
 export { type EncodeOperands, WebGPUBackend, type WebGPUBackendOptions } from './webgpu_backend.js';

@@ -3,7 +3,7 @@
 import { allocateOutput } from '../core/argument_checks.js';
 import { stepSizeBytes } from '../core/backend.js';
 import type { OutputType } from '../core/reference.js';
-import { BufferPool } from './buffer_pool.js';
+import { BufferPool, OPERAND_USAGE } from './buffer_pool.js';
 import { readBack, wordAligned } from './device_buffer.js';
 import type { DeviceGuard } from './device_guard.js';
 import type { WebGPUWeight } from './device_weight.js';
@@ -28,9 +28,10 @@ export class LinearRunner {
     readonly guard: DeviceGuard,
     readonly pipelines: Pipelines,
     readonly workspaces: Workspaces,
+    readonly staging: BufferPool,
     readonly maxBindingBytes: number,
   ) {
-    this.#pool = new BufferPool(guard);
+    this.#pool = new BufferPool(guard, OPERAND_USAGE);
   }
 
   /** y [M, N] of whole rows of x, bf16[M, K]. `x` must not change meanwhile. */
@@ -49,12 +50,12 @@ export class LinearRunner {
 
   /** Compiles what a linear needs; the result records it, and must be called inside an error scope. */
   async recorder(operands: LinearOperands): Promise<(encoder: GPUCommandEncoder) => void> {
-    const kernels = await linearKernels(this.pipelines, this.workspaces, operands);
+    const kernels = await linearKernels(this.pipelines, this.workspaces, [operands]);
     return (encoder) => {
       const pass = encoder.beginComputePass({ label: 'linear' });
       recordDispatches(pass, [
         quantizeDispatch(this.pipelines, kernels, operands),
-        ...matmulDispatches(this.pipelines, kernels, operands),
+        ...matmulDispatches(this.pipelines, kernels, [operands]),
       ]);
       pass.end();
     };
@@ -81,10 +82,11 @@ export class LinearRunner {
         m,
         outputType,
       });
-      const bytes = await readBack(this.guard, 'a linear', y, yBytes, (encoder) => {
+      const withX = (encoder: GPUCommandEncoder) => {
         this.guard.device.queue.writeBuffer(x, 0, rows);
         record(encoder);
-      });
+      };
+      const bytes = await readBack(this.guard, 'a linear', y, yBytes, withX, this.staging);
       for (const buffer of [x, y]) this.#pool.release(buffer);
       return bytes;
     } catch (error) {

@@ -1,21 +1,23 @@
 // The kernels compiled for one device: modules once, pipelines once per specialisation.
 
-import { SamebitsError } from '../core/errors.js';
 import type { OutputType } from '../core/reference.js';
 import type { ScaleLayout } from '../core/validate.js';
 import { type DeviceGuard, failure } from './device_guard.js';
-import dot4Packed from './dot4_packed.wgsl?raw';
-import dot4Unpacked from './dot4_unpacked.wgsl?raw';
 import { SHADER_STAGE_COMPUTE } from './gpu_flags.js';
-import int4PlainMM from './int4_plain_mm.wgsl?raw';
-import quantizeActivations from './quantize_activations.wgsl?raw';
-import readBandwidth from './read_bandwidth.wgsl?raw';
-
-/** How four products of bytes are summed: one instruction, or plain i32 arithmetic. The bits are the same. */
-export type DotVariant = 'packed' | 'unpacked';
+import {
+  type KernelVariant,
+  LINEAR_STORAGE_BUFFERS,
+  MAX_LINEARS,
+  matmulSource,
+  QUANTIZE_SOURCE,
+  READ_SOURCE,
+  SHARED_STORAGE_BUFFERS,
+} from './kernel_sources.js';
 
 /** One specialisation of int4_plain_mm. */
 export interface MatmulVariant {
+  /** Linears of the dispatch, 1..maxLinears. */
+  readonly linears: number;
   /** Rows of x per pass, 1..4. */
   readonly rows: number;
   readonly runSize: number;
@@ -23,28 +25,19 @@ export interface MatmulVariant {
   readonly layout: ScaleLayout;
 }
 
+/** A pipeline and what its bind groups are made of. */
+export interface CompiledKernel {
+  readonly pipeline: GPUComputePipeline;
+  readonly bindGroupLayout: GPUBindGroupLayout;
+}
+
 type BindingType = 'read-only-storage' | 'storage' | 'uniform';
 
-// In the order of the bindings, which is the order of the operands of the CUDA twins; uniforms come last.
+// In the order of the bindings; uniforms come last.
 const QUANTIZE_BINDINGS: readonly BindingType[] = ['read-only-storage', 'storage', 'storage', 'storage', 'uniform'];
-const MATMUL_BINDINGS: readonly BindingType[] = [
-  'read-only-storage',
-  'read-only-storage',
-  'read-only-storage',
-  'read-only-storage',
-  'read-only-storage',
-  'storage',
-  'uniform',
-];
+const SHARED_BINDINGS: readonly BindingType[] = ['read-only-storage', 'read-only-storage', 'read-only-storage'];
+const LINEAR_BINDINGS: readonly BindingType[] = ['read-only-storage', 'read-only-storage', 'storage', 'uniform'];
 const READ_BINDINGS: readonly BindingType[] = ['read-only-storage', 'storage', 'uniform'];
-
-/** The WGSL of every module that this backend compiles. */
-export const MODULE_SOURCES = {
-  quantize_activations: quantizeActivations,
-  int4_plain_mm_packed: dot4Packed + int4PlainMM,
-  int4_plain_mm_unpacked: dot4Unpacked + int4PlainMM,
-  read_bandwidth: readBandwidth,
-} as const;
 
 interface Kernel {
   readonly entryPoint: string;
@@ -53,88 +46,88 @@ interface Kernel {
   readonly layout: GPUPipelineLayout;
 }
 
-/** Modules, layouts and pipelines of one device. */
+/** Modules, layouts and pipelines of one device in one variant. Everything is compiled when it is first asked for. */
 export class Pipelines {
-  readonly #compiled = new Map<string, Promise<GPUComputePipeline>>();
+  readonly #kernels = new Map<string, Promise<Kernel>>();
+  readonly #compiled = new Map<string, Promise<CompiledKernel>>();
+  /** Linears that one dispatch may take on this device. */
+  readonly maxLinears: number;
 
-  private constructor(
+  constructor(
     readonly guard: DeviceGuard,
-    readonly dot: DotVariant,
-    /** Why the packed variant is not the one in use, when it was tried. */
-    readonly dotReason: string | null,
-    readonly quantizeKernel: Kernel,
-    readonly matmulKernel: Kernel,
-    readonly readKernel: Kernel,
-  ) {}
+    readonly variant: KernelVariant,
+  ) {
+    const { maxStorageBuffersPerShaderStage } = guard.device.limits;
+    const fitting = Math.floor((maxStorageBuffersPerShaderStage - SHARED_STORAGE_BUFFERS) / LINEAR_STORAGE_BUFFERS);
+    this.maxLinears = Math.max(1, Math.min(MAX_LINEARS, fitting));
+  }
 
   /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */
-  static async create(guard: DeviceGuard, dot: DotVariant | 'auto'): Promise<Pipelines> {
-    const make = (entryPoint: string, module: keyof typeof MODULE_SOURCES, bindings: readonly BindingType[]) =>
-      makeKernel(guard, entryPoint, module, bindings);
-    const [quantizeKernel, readKernel] = await Promise.all([
-      make('quantize_activations', 'quantize_activations', QUANTIZE_BINDINGS),
-      make('read_bandwidth', 'read_bandwidth', READ_BINDINGS),
-    ]);
-    let variant: DotVariant = dot === 'unpacked' ? 'unpacked' : 'packed';
-    let reason: string | null = null;
-    let matmulKernel: Kernel;
-    try {
-      matmulKernel = await make('int4_plain_mm', `int4_plain_mm_${variant}`, MATMUL_BINDINGS);
-    } catch (error) {
-      guard.requirePresent();
-      if (dot !== 'auto' || !(error instanceof SamebitsError)) throw error;
-      variant = 'unpacked';
-      reason = error.got;
-      matmulKernel = await make('int4_plain_mm', 'int4_plain_mm_unpacked', MATMUL_BINDINGS);
-    }
-    return new Pipelines(guard, variant, reason, quantizeKernel, matmulKernel, readKernel);
+  quantize(runSize: number): Promise<CompiledKernel> {
+    return this.#pipeline('quantize_activations', QUANTIZE_SOURCE, QUANTIZE_BINDINGS, { RUN_SIZE: runSize });
   }
 
-  quantize(runSize: number): Promise<GPUComputePipeline> {
-    return this.#pipeline(this.quantizeKernel, { RUN_SIZE: runSize });
-  }
-
-  matmul(variant: MatmulVariant): Promise<GPUComputePipeline> {
-    return this.#pipeline(this.matmulKernel, {
-      ROWS: variant.rows,
-      RUN_SIZE: variant.runSize,
-      OUTPUT_BF16: Number(variant.outputType === 'bf16'),
-      NATIVE_SCALES: Number(variant.layout === 'native'),
+  /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */
+  matmul({ linears, rows, runSize, outputType, layout }: MatmulVariant): Promise<CompiledKernel> {
+    const { reduction } = this.variant;
+    const bindings = [...SHARED_BINDINGS, ...Array.from({ length: linears }, () => LINEAR_BINDINGS).flat()];
+    return this.#pipeline('int4_plain_mm', matmulSource(this.variant, linears), bindings, {
+      ROWS: rows,
+      RUN_SIZE: runSize,
+      OUTPUT_BF16: Number(outputType === 'bf16'),
+      NATIVE_SCALES: Number(layout === 'native'),
+      ...(reduction === 'subgroup' ? { LANES_PER_ROW: this.guard.device.adapterInfo.subgroupMinSize } : {}),
     });
   }
 
-  readBandwidth(): Promise<GPUComputePipeline> {
-    return this.#pipeline(this.readKernel, {});
+  /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */
+  readBandwidth(): Promise<CompiledKernel> {
+    return this.#pipeline('read_bandwidth', READ_SOURCE, READ_BINDINGS, {});
   }
 
-  #pipeline(kernel: Kernel, constants: Record<string, number>): Promise<GPUComputePipeline> {
-    const label = `${kernel.entryPoint} ${JSON.stringify(constants)}`;
-    let pipeline = this.#compiled.get(label);
-    if (pipeline === undefined) {
-      const { module, entryPoint, layout } = kernel;
-      const { value, accepted } = this.guard.scoped(`the compilation of ${label}`, () =>
+  #pipeline(
+    entryPoint: string,
+    code: string,
+    bindings: readonly BindingType[],
+    constants: Record<string, number>,
+  ): Promise<CompiledKernel> {
+    const label = `${entryPoint} ${bindings.length} ${JSON.stringify(constants)}`;
+    return once(this.#compiled, label, async () => {
+      const kernel = await once(this.#kernels, `${entryPoint} ${bindings.length}`, () =>
+        makeKernel(this.guard, entryPoint, code, bindings),
+      );
+      const { module, layout, bindGroupLayout } = kernel;
+      const what = `the compilation of ${label}`;
+      const { value, accepted } = this.guard.scoped(what, () =>
         this.guard.device.createComputePipelineAsync({ label, layout, compute: { module, entryPoint, constants } }),
       );
-      const compiled = this.guard.settle(`the compilation of ${label}`, value);
-      pipeline = accepted.then(() => compiled);
-      this.#compiled.set(label, pipeline);
-      pipeline.catch(() => this.#compiled.delete(label));
-    }
-    return pipeline;
+      const compiled = this.guard.settle(what, value);
+      await accepted;
+      return { pipeline: await compiled, bindGroupLayout };
+    });
   }
+}
+
+/** Makes a value once; a failure is forgotten, so that the next call tries again. */
+function once<T>(made: Map<string, Promise<T>>, key: string, make: () => Promise<T>): Promise<T> {
+  let value = made.get(key);
+  if (value === undefined) {
+    value = make();
+    made.set(key, value);
+    value.catch(() => made.delete(key));
+  }
+  return value;
 }
 
 async function makeKernel(
   guard: DeviceGuard,
   entryPoint: string,
-  source: keyof typeof MODULE_SOURCES,
+  code: string,
   bindings: readonly BindingType[],
 ): Promise<Kernel> {
   const { device } = guard;
-  const what = `the compilation of ${source}`;
-  const { value: module, accepted } = guard.scoped(what, () =>
-    device.createShaderModule({ label: source, code: MODULE_SOURCES[source] }),
-  );
+  const what = `the compilation of ${entryPoint}`;
+  const { value: module, accepted } = guard.scoped(what, () => device.createShaderModule({ label: entryPoint, code }));
   const { messages } = await guard.settle(what, module.getCompilationInfo());
   if (messages.length > 0) {
     const text = messages.map((m) => `${m.type} at ${m.lineNum}:${m.linePos}: ${m.message}`).join('; ');

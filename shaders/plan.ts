@@ -1,31 +1,31 @@
-// A fixed sequence of linears: bind groups made once, one compute pass a run.
+// A fixed sequence of linears: bind groups made once, one compute pass a run, linears on the same x side by side.
 
 import { disposedError, type Plan } from '../core/backend.js';
 import type { WebGPUBuffer } from './device_buffer.js';
 import type { DeviceGuard } from './device_guard.js';
 import type { WebGPUWeight } from './device_weight.js';
-import {
-  type Dispatch,
-  type LinearKernels,
-  type LinearOperands,
-  matmulDispatches,
-  quantizeDispatch,
-  recordDispatches,
-} from './dispatches.js';
+import { type Dispatch, type LinearOperands, recordDispatches } from './dispatches.js';
 import type { Lifetime } from './lifetime.js';
-import type { Pipelines } from './pipelines.js';
 
-/** One step with everything that its recording needs. */
-export interface PreparedStep {
+/** One step of a plan. */
+export interface PlannedStep {
   readonly operands: LinearOperands;
-  readonly kernels: LinearKernels;
   readonly x: WebGPUBuffer;
   readonly y: WebGPUBuffer;
+}
+
+/** Consecutive steps that run side by side. */
+export interface StepGroup {
+  readonly steps: readonly PlannedStep[];
+  /** Whether their x must be quantized first, or still is. */
+  readonly quantizes: boolean;
 }
 
 /** Holds its weights and buffers alive by reference, but does not own them. */
 export class WebGPUPlan implements Plan {
   #disposed = false;
+  /** WebGPU submits a command buffer once; the next one is recorded while the device is busy with this one. */
+  #next: GPUCommandBuffer | null = null;
 
   constructor(
     readonly owner: object,
@@ -39,14 +39,12 @@ export class WebGPUPlan implements Plan {
   run(): Promise<void> {
     return this.lifetime.track(async () => {
       this.requireUsable();
-      const { device } = this.guard;
+      const { queue } = this.guard.device;
       const { value, accepted } = this.guard.scoped('a plan', () => {
-        const encoder = device.createCommandEncoder({ label: 'plan' });
-        const pass = encoder.beginComputePass({ label: 'plan' });
-        this.record(pass);
-        pass.end();
-        device.queue.submit([encoder.finish()]);
-        return this.guard.settle('a plan', device.queue.onSubmittedWorkDone());
+        queue.submit([this.#next ?? this.#recorded()]);
+        const done = this.guard.settle('a plan', queue.onSubmittedWorkDone());
+        this.#next = this.#recorded();
+        return done;
       });
       await accepted;
       await value;
@@ -66,31 +64,46 @@ export class WebGPUPlan implements Plan {
 
   dispose(): void {
     this.#disposed = true;
+    this.#next = null;
+  }
+
+  #recorded(): GPUCommandBuffer {
+    const encoder = this.guard.device.createCommandEncoder({ label: 'plan' });
+    const pass = encoder.beginComputePass({ label: 'plan' });
+    this.record(pass);
+    pass.end();
+    return encoder.finish();
   }
 }
 
-/** The dispatches of a plan. Call inside an error scope. */
-export function planDispatches(pipelines: Pipelines, steps: readonly PreparedStep[]): Dispatch[] {
-  const dispatches: Dispatch[] = [];
+/**
+ * Steps that follow each other, read the same quantized x and write to different y go side by side: dispatches of their
+ * own would wait for each other.
+ */
+export function groupSteps(steps: readonly PlannedStep[]): StepGroup[] {
+  const groups: { steps: PlannedStep[]; quantizes: boolean }[] = [];
   // The step whose quantized x is in its workspace, until something writes that x.
-  let quantized: PreparedStep | null = null;
+  let quantized: PlannedStep | null = null;
   for (const step of steps) {
-    if (quantized === null || !sharesQuantizedX(quantized, step)) {
-      dispatches.push(quantizeDispatch(pipelines, step.kernels, step.operands));
-      quantized = step;
-    }
-    dispatches.push(...matmulDispatches(pipelines, step.kernels, step.operands));
-    if (step.y === quantized.x) quantized = null;
+    const group = groups.at(-1);
+    const isQuantized = quantized !== null && sharesQuantizedX(quantized, step);
+    if (group && isQuantized && fits(group.steps, step)) group.steps.push(step);
+    else groups.push({ steps: [step], quantizes: !isQuantized });
+    if (!isQuantized) quantized = step;
+    if (step.y === step.x || step.y === quantized?.x) quantized = null;
   }
-  return dispatches;
+  return groups;
 }
 
-/** An equal x of equal M has an equal K; runs of 16 need other terms than runs of 32. */
-function sharesQuantizedX(a: PreparedStep, b: PreparedStep): boolean {
-  return (
-    a.x === b.x &&
-    a.operands.m === b.operands.m &&
-    a.operands.weight.runSize === b.operands.weight.runSize &&
-    a.kernels.workspace === b.kernels.workspace
-  );
+/** An equal x of equal M has an equal K, and so one workspace; runs of 16 need other terms than runs of 32. */
+function sharesQuantizedX(a: PlannedStep, b: PlannedStep): boolean {
+  const [first, second] = [a.operands, b.operands];
+  return a.x === b.x && first.m === second.m && first.weight.runSize === second.weight.runSize;
+}
+
+/** One pipeline serves all of a group, and a buffer is written once. */
+function fits(group: readonly PlannedStep[], step: PlannedStep): boolean {
+  const { outputType, weight } = group[0]!.operands;
+  const isAlike = step.operands.outputType === outputType && step.operands.weight.layout === weight.layout;
+  return isAlike && group.every(({ y }) => y !== step.y);
 }

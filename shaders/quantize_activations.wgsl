@@ -6,11 +6,12 @@
 //           `w & 0x0f0f0f0f` and `(w >> 4) & 0x0f0f0f0f` of a weight word meet them with no permutation;
 //           run_terms {f32 d_b, f32 asum}[M, nRuns], nRuns = K / RUN_SIZE; row_exponent i32[M], E_x or NAN_ROW.
 // Threads:  workgroup (i, m) owns blocks 64 i .. 64 i + 63 of row m; a lane owns 8 consecutive k, four lanes a block.
-//           Every workgroup reads its whole row for E_x, which costs less than a second dispatch.
+//           Every workgroup reads its whole row for E_x, four loads at a time: less than a second dispatch costs.
 // Traffic:  reads 2 M K ceil(K / 2048) bytes, all but the first 2 M K from cache;
 //           writes M K + 8 M K / RUN_SIZE + 4 M bytes.
-// Numerics: NUMERICS.md section 1. Magnitudes of bf16 compare as integers. The only float operation that rounds is one
-//           product; nothing consumes it here, so nothing can be fused.
+// Numerics: NUMERICS.md section 1. Magnitudes of bf16 compare as integers. A quotient is guessed in f32 and rounded by
+//           its rest in integers. The only float operation whose rounding can be seen is the product of d_b; nothing
+//           consumes it here, so nothing can be fused.
 // Limits:   K a multiple of 32; M at most 65535, one row of workgroups each.
 
 const BLOCK_SIZE = 32u;
@@ -20,6 +21,8 @@ const THREADS = 256u;
 const LANE_SIZE = 8u;
 const LANES_PER_BLOCK = BLOCK_SIZE / LANE_SIZE;
 const BLOCKS_PER_WORKGROUP = THREADS / LANES_PER_BLOCK;
+/// Largest magnitudes that the lanes share: enough to keep them out of each other's way.
+const ROW_MAXIMA = 8u;
 /// The least bf16 magnitude that is not subnormal, and the least that is not finite.
 const MIN_NORMAL = 0x0080u;
 const INFINITE = 0x7f80u;
@@ -43,7 +46,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> row_exponent: array<i32>;
 @group(0) @binding(4) var<uniform> p: Params;
 
-var<workgroup> row_max: atomic<u32>;
+var<workgroup> row_max: array<atomic<u32>, ROW_MAXIMA>;
 var<workgroup> block_max: array<atomic<u32>, BLOCKS_PER_WORKGROUP>;
 var<workgroup> run_sum: array<atomic<i32>, THREADS * LANE_SIZE / RUN_SIZE>;
 
@@ -61,19 +64,23 @@ fn largest(words: vec4<u32>) -> u32 {
   return max(max(pair.x, pair.y), max(pair.z, pair.w));
 }
 
-/// RNE(127 * value / amax) of a bf16 value: its quotient is m_i * 127 / (m_b * 2^t), t = e_b - e_i.
-fn quantize_one(value: u32, amax: u32) -> i32 {
+/// RNE(127 * value / amax) of a bf16 value: its quotient is m_i * 127 / (m_b * 2^t), t = e_b - e_i; `inverse` is about
+/// 1 / m_b.
+fn quantize_one(value: u32, amax: u32, inverse: f32) -> i32 {
   let magnitude = value & 0x7fffu;
   let shift = u32(exponent_of(amax) - exponent_of(magnitude));
   if magnitude < MIN_NORMAL || shift > 16u {
     return 0;
   }
-  let numerator = 127u * significand_of(magnitude);
-  let denominator = significand_of(amax) << shift;
-  let floored = numerator / denominator;
-  let twice_rest = 2u * (numerator - floored * denominator);
-  let rounds_up = twice_rest > denominator || (twice_rest == denominator && (floored & 1u) == 1u);
-  let code = i32(floored + u32(rounds_up));
+  let numerator = 127 * i32(significand_of(magnitude));
+  let denominator = i32(significand_of(amax) << shift);
+  // At most 127, so the guess errs by less than 2^-12. It can be one off only beside an integer, where the rest, then below
+  // 0 or above the denominator, rounds to that same integer.
+  let floored = i32(f32(numerator) * inverse * bitcast<f32>((127u - shift) << 23u));
+  let rest = numerator - floored * denominator;
+  let twice_rest = 2 * rest;
+  let rounds_up = twice_rest > denominator || (twice_rest == denominator && (floored & 1) == 1);
+  let code = floored + i32(rounds_up);
   return select(code, -code, (value & 0x8000u) != 0u);
 }
 
@@ -90,14 +97,22 @@ fn quantize_activations(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(lo
     words = x[row + column];
   }
   var scanned = 0u;
-  for (var i = lane; i < lanes_per_row; i += THREADS) {
-    scanned = max(scanned, largest(x[row + i]));
+  let last = row + lanes_per_row - 1u;
+  for (var i = row + lane; i <= last; i += 4u * THREADS) {
+    let a = x[i];
+    let b = x[min(i + THREADS, last)];
+    let c = x[min(i + 2u * THREADS, last)];
+    let d = x[min(i + 3u * THREADS, last)];
+    scanned = max(scanned, max(max(largest(a), largest(b)), max(largest(c), largest(d))));
   }
-  atomicMax(&row_max, scanned);
+  atomicMax(&row_max[lane % ROW_MAXIMA], scanned);
   atomicMax(&block_max[lane / LANES_PER_BLOCK], largest(words));
   workgroupBarrier();
 
-  let row_largest = atomicLoad(&row_max);
+  var row_largest = 0u;
+  for (var i = 0u; i < ROW_MAXIMA; i++) {
+    row_largest = max(row_largest, atomicLoad(&row_max[i]));
+  }
   let amax = atomicLoad(&block_max[lane / LANES_PER_BLOCK]);
   let exponent = select(exponent_of(row_largest), 0, row_largest < MIN_NORMAL);
   let relative = exponent_of(amax) - exponent;
@@ -111,9 +126,10 @@ fn quantize_activations(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(lo
   if is_live {
     let power = bitcast<f32>(u32(relative + 127) << 23u);
     d_b = f32(significand_of(amax)) * 0.0078125 * INV_127 * power;
+    let inverse = 1.0 / f32(significand_of(amax));
     for (var i = 0u; i < 4u; i++) {
-      let low = quantize_one(words[i] & 0xffffu, amax);
-      let high = quantize_one(words[i] >> 16u, amax);
+      let low = quantize_one(words[i] & 0xffffu, amax, inverse);
+      let high = quantize_one(words[i] >> 16u, amax, inverse);
       even |= (u32(low) & 0xffu) << (8u * i);
       odd |= (u32(high) & 0xffu) << (8u * i);
       sum += low + high;

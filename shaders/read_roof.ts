@@ -21,7 +21,7 @@ export async function measureReadBandwidth(
   replays: number,
 ): Promise<number> {
   const { device } = guard;
-  const pipeline = await pipelines.readBandwidth();
+  const { pipeline, bindGroupLayout } = await pipelines.readBandwidth();
   const buffers: GPUBuffer[] = [];
   const create = (size: number, usage: number) => {
     const buffer = device.createBuffer({ label: 'read bandwidth', size, usage });
@@ -42,7 +42,7 @@ export async function measureReadBandwidth(
         const bindings = [{ buffer: data }, { buffer: sink }, { buffer: params }];
         dispatches.push({
           pipeline,
-          bindGroup: bind(device, pipelines.readKernel.bindGroupLayout, bindings),
+          bindGroup: bind(device, bindGroupLayout, bindings),
           workgroups: [...spread(Math.ceil(size / BYTES_PER_WORKGROUP)), 1],
         });
       }

@@ -26,23 +26,22 @@ import type { OutputType } from '../core/reference.js';
 import { weightExponent } from '../core/validate.js';
 import { describeDevice } from './adapter.js';
 import { checkBufferSize, wholeRange } from './argument_checks.js';
+import { BufferPool, OPERAND_USAGE, STAGING_USAGE } from './buffer_pool.js';
 import { WebGPUBuffer, wordAligned } from './device_buffer.js';
 import { DeviceGuard } from './device_guard.js';
 import { WebGPUWeight } from './device_weight.js';
-import { type LinearOperands, linearKernels } from './dispatches.js';
-import { BufferUsage } from './gpu_flags.js';
+import { type LinearOperands, linearKernels, matmulDispatches, quantizeDispatch } from './dispatches.js';
 import { Lifetime } from './lifetime.js';
 import { LinearRunner } from './linear_runner.js';
-import { type DotVariant, Pipelines } from './pipelines.js';
-import { planDispatches, WebGPUPlan } from './plan.js';
+import type { Pipelines } from './pipelines.js';
+import { groupSteps, WebGPUPlan } from './plan.js';
 import { measureReadBandwidth } from './read_roof.js';
 import { timePasses, timingMethod } from './timing.js';
+import { chooseVariant, type VariantChoice, type VariantOptions } from './variant_choice.js';
 import { uploadSlices, type WeightData } from './weight_upload.js';
 import { Workspaces } from './workspace.js';
 
-export interface WebGPUBackendOptions {
-  /** 'auto' (default): packed where it compiles, else unpacked. The bits are the same. */
-  readonly dot?: DotVariant | 'auto';
+export interface WebGPUBackendOptions extends VariantOptions {
   /** Whether dispose() destroys the device. Default false. */
   readonly ownsDevice?: boolean;
   /** What the device is, when the caller knows more than the device says. */
@@ -79,15 +78,17 @@ export class WebGPUBackend implements Backend {
   readonly #maxBindingBytes: number;
   readonly #lifetime = new Lifetime();
   readonly #linears: LinearRunner;
+  readonly #staging: BufferPool;
   readonly #workspaces: Workspaces;
   readonly #handles = new Set<{ dispose(): void }>();
   readonly #keepAlive: object[];
 
-  private constructor(guard: DeviceGuard, pipelines: Pipelines, options: WebGPUBackendOptions) {
+  private constructor(guard: DeviceGuard, { pipelines, reason }: VariantChoice, options: WebGPUBackendOptions) {
     this.#guard = guard;
     this.#pipelines = pipelines;
     this.#ownsDevice = options.ownsDevice ?? false;
     this.#keepAlive = options.keepAlive ? [options.keepAlive] : [];
+    this.#staging = new BufferPool(guard, STAGING_USAGE);
     this.#workspaces = new Workspaces(guard);
     this.passedOver = options.passedOver ?? [];
     const { maxStorageBufferBindingSize, maxBufferSize } = guard.device.limits;
@@ -96,11 +97,11 @@ export class WebGPUBackend implements Backend {
       maxStorageBufferBindingSize,
       maxBufferSize,
     );
-    this.#linears = new LinearRunner(guard, pipelines, this.#workspaces, this.#maxBindingBytes);
+    this.#linears = new LinearRunner(guard, pipelines, this.#workspaces, this.#staging, this.#maxBindingBytes);
     const info = options.info ?? describeDevice(guard.device);
     this.device = {
       ...info,
-      details: { ...info.details, dot: dotDetails(pipelines), timing: timingMethod(guard.device) },
+      details: { ...info.details, ...variantDetails(pipelines), variant: reason, timing: timingMethod(guard.device) },
     };
     this.benchmark = {
       cacheSizeBytes: 0,
@@ -128,8 +129,7 @@ export class WebGPUBackend implements Backend {
     requireDevice(device);
     const guard = new DeviceGuard(device);
     try {
-      const pipelines = await Pipelines.create(guard, options.dot ?? 'auto');
-      return new WebGPUBackend(guard, pipelines, options);
+      return new WebGPUBackend(guard, await chooseVariant(guard, options), options);
     } catch (error) {
       if (options.ownsDevice) device.destroy();
       throw error;
@@ -193,11 +193,14 @@ export class WebGPUBackend implements Backend {
   createBuffer(sizeBytes: number): Promise<WebGPUBuffer> {
     return this.#lifetime.track(async () => {
       checkBufferSize(this.#guard.device, sizeBytes);
-      const usage = BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST;
       const native = await this.#guard.run('a buffer', () =>
-        this.#guard.device.createBuffer({ label: 'samebits buffer', size: wordAligned(sizeBytes), usage }),
+        this.#guard.device.createBuffer({
+          label: 'samebits buffer',
+          size: wordAligned(sizeBytes),
+          usage: OPERAND_USAGE,
+        }),
       );
-      const buffer = new WebGPUBuffer(this, this.#guard, this.#lifetime, native, sizeBytes, (b) =>
+      const buffer = new WebGPUBuffer(this, this.#guard, this.#staging, this.#lifetime, native, sizeBytes, (b) =>
         this.#handles.delete(b),
       );
       this.#handles.add(buffer);
@@ -223,13 +226,18 @@ export class WebGPUBackend implements Backend {
         };
         return { operands, x, y };
       });
-      const prepared = await Promise.all(
-        own.map(async (step) => ({
-          ...step,
-          kernels: await linearKernels(this.#pipelines, this.#workspaces, step.operands),
-        })),
+      const groups = await Promise.all(
+        groupSteps(own).map(async ({ steps: together, quantizes }) => {
+          const linears = together.map(({ operands }) => operands);
+          return { linears, quantizes, kernels: await linearKernels(this.#pipelines, this.#workspaces, linears) };
+        }),
       );
-      const dispatches = await this.#guard.run('a plan', () => planDispatches(this.#pipelines, prepared));
+      const dispatches = await this.#guard.run('a plan', () =>
+        groups.flatMap(({ linears, quantizes, kernels }) => [
+          ...(quantizes ? [quantizeDispatch(this.#pipelines, kernels, linears[0]!)] : []),
+          ...matmulDispatches(this.#pipelines, kernels, linears),
+        ]),
+      );
       const weights = own.map((step) => step.operands.weight);
       const buffers = own.flatMap((step) => [step.x, step.y]);
       return new WebGPUPlan(this, this.#guard, this.#lifetime, dispatches, weights, buffers);
@@ -240,6 +248,7 @@ export class WebGPUBackend implements Backend {
     await this.#lifetime.end();
     for (const handle of [...this.#handles]) handle.dispose();
     this.#linears.dispose();
+    this.#staging.dispose();
     this.#workspaces.dispose();
     if (this.#ownsDevice) this.#guard.device.destroy();
     this.#keepAlive.length = 0;
@@ -301,7 +310,11 @@ function requireDevice(device: unknown): void {
   });
 }
 
-function dotDetails({ dot, dotReason }: Pipelines): string {
-  if (dot === 'packed') return 'packed (dot4I8Packed)';
-  return dotReason === null ? 'unpacked (i32 arithmetic)' : `unpacked (i32 arithmetic): ${dotReason}`;
+function variantDetails({ variant, maxLinears, guard }: Pipelines): Record<string, string> {
+  const lanes = variant.reduction === 'subgroup' ? guard.device.adapterInfo.subgroupMinSize : 32;
+  return {
+    reduction: `${variant.reduction} (${lanes} lanes a row)`,
+    dot: variant.dot === 'packed' ? 'packed (dot4I8Packed)' : 'unpacked (i32 arithmetic)',
+    linears: `up to ${maxLinears} side by side`,
+  };
 }

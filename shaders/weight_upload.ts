@@ -104,7 +104,12 @@ function interleaved(weight: WeightData, nFirst: number, n: number, first: numbe
   for (let i = first; i < end; i++) {
     const source =
       weight.layout === 'coalesced' ? nFirst * weight.nGroups + i : Math.floor(i / n) * weight.n + nFirst + (i % n);
-    words[i - first] = scale[source]! | (zeroPoint[source]! << 16);
+    words[i - first] = flushed(scale[source]!) | (flushed(zeroPoint[source]!) << 16);
   }
   return new Uint8Array(words.buffer);
+}
+
+/** bf16 bits, subnormals as zeros: the kernel need not look. */
+function flushed(bits: number): number {
+  return bits & 0x7f80 ? bits : bits & 0x8000;
 }

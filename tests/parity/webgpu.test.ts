@@ -1,6 +1,7 @@
-// The case table on WebGPU, with both dot variants: linear and plans, both outputs, both layouts, bit for bit.
+// The case table on WebGPU, with every kernel variant, on devices with everything and with nothing: linear and plans,
+// both outputs, both layouts, bit for bit.
 
-import { afterAll, describe, type TestContext, test } from 'vitest';
+import { afterAll, describe, expect, type TestContext, test } from 'vitest';
 import {
   type Backend,
   CASES,
@@ -9,22 +10,26 @@ import {
   drawActivations,
   drawWeight,
   int4PlainMM,
+  type PlanStep,
 } from '../../core/index.js';
-import { WebGPUBackend } from '../../shaders/index.js';
+import { WebGPUBackend, type WebGPUBackendOptions } from '../../shaders/index.js';
 import { bf16From, bytesOf, expectBits, f32From, useDawn } from './webgpu_device.js';
+import { missingFor, VARIANTS } from './webgpu_variants.js';
 
 const POISON = 0xa5;
 const dawn = useDawn();
 
-/** One backend for all tests of a variant, so that its pipelines compile once. */
-function useBackend(dot: 'packed' | 'unpacked'): (context: TestContext) => Promise<WebGPUBackend> {
+/** One backend for all tests of a description, so that its pipelines compile once. */
+function useBackend(
+  options: WebGPUBackendOptions,
+  open: (context: TestContext) => Promise<GPUDevice>,
+): (context: TestContext) => Promise<WebGPUBackend> {
   let backend: Promise<WebGPUBackend> | null = null;
   afterAll(async () => {
     await (await backend)?.dispose();
   });
   return (context) => {
-    const { device } = dawn(context);
-    backend ??= WebGPUBackend.create(device, { dot });
+    backend ??= open(context).then((device) => WebGPUBackend.create(device, options));
     return backend;
   };
 }
@@ -41,10 +46,13 @@ async function bufferOf(backend: Backend, values: Uint16Array): Promise<DeviceBu
   return buffer;
 }
 
-describe('packed dot products', () => {
-  const backendOf = useBackend('packed');
+describe.for(VARIANTS.slice(0, 3))('$name, on all that the adapter offers', ({ name, ...variant }) => {
+  const backendOf = useBackend(variant, async (context) => dawn(context).device);
+  const isFirst = name === VARIANTS[0]!.name;
 
   test.for(CASES)('$name', async (of, context) => {
+    const missing = missingFor(dawn(context).device, variant);
+    if (missing) context.skip(missing);
     const backend = await backendOf(context);
     const { n, m } = of;
     const native = drawWeight(of);
@@ -53,41 +61,46 @@ describe('packed dot products', () => {
     const f32 = int4PlainMM(x, tensor, 'f32');
     const bf16 = int4PlainMM(x, tensor, 'bf16');
 
-    const coalesced = await backend.upload(tensor);
-    const before = await backend.benchmark.uploadNative!(native);
-    expectBits(f32, await backend.linear(x, coalesced), n);
-    expectBits(bf16, await backend.linear(x, coalesced, { outputType: 'bf16' }), n);
+    const weight = await backend.upload(tensor);
+    expectBits(f32, await backend.linear(x, weight), n);
 
+    // Two of one kind, which run side by side; the old layout has no part of its own in the variants.
     const onDevice = await bufferOf(backend, x);
+    const y16 = [await poisoned(backend, bf16.byteLength), await poisoned(backend, bf16.byteLength)];
+    const steps = y16.map((y): PlanStep => ({ m, x: onDevice, weight, y, outputType: 'bf16' }));
     const y32 = await poisoned(backend, f32.byteLength);
-    const y16 = await poisoned(backend, bf16.byteLength);
-    const plan = await backend.plan([
-      { m, x: onDevice, weight: before, y: y32, outputType: 'f32' },
-      { m, x: onDevice, weight: coalesced, y: y16, outputType: 'bf16' },
-    ]);
+    const before = isFirst ? await backend.benchmark.uploadNative!(native) : weight;
+    if (isFirst) steps.unshift({ m, x: onDevice, weight: before, y: y32, outputType: 'f32' });
+    const plan = await backend.plan(steps);
     await plan.run();
-    expectBits(f32, f32From(await y32.read()), n);
-    expectBits(bf16, bf16From(await y16.read()), n);
+    for (const y of y16) expectBits(bf16, bf16From(await y.read()), n);
+    if (isFirst) expectBits(f32, f32From(await y32.read()), n);
     expectBits(x, bf16From(await onDevice.read()), of.k);
-    for (const owned of [plan, coalesced, before, onDevice, y32, y16]) owned.dispose();
+    for (const owned of [plan, weight, before, onDevice, y32, ...y16]) owned.dispose();
   });
 });
 
-describe('unpacked dot products', () => {
-  const backendOf = useBackend('unpacked');
+describe('on a device with default limits and no features', () => {
+  const devices: GPUDevice[] = [];
+  afterAll(() => {
+    for (const device of devices) device.destroy();
+  });
+  // Unpacked, the last of the variants.
+  const backendOf = useBackend({ dot: 'unpacked' }, async (context) => {
+    const adapter = await dawn(context).keepAlive.gpu.requestAdapter();
+    const device = await adapter!.requestDevice();
+    devices.push(device);
+    return device;
+  });
 
   test.for(CASES)('$name', async (of, context) => {
     const backend = await backendOf(context);
-    const { n, m } = of;
+    expect(backend.device.details['reduction']).toMatch(/^workgroup/);
     const tensor = CoalescedInt4Tensor.fromInt4Tensor(drawWeight(of));
     const x = drawActivations(of);
     const weight = await backend.upload(tensor);
-    const onDevice = await bufferOf(backend, x);
-    const y = await poisoned(backend, m * n * 4);
-    const plan = await backend.plan([{ m, x: onDevice, weight, y, outputType: 'f32' }]);
-    await plan.run();
-    expectBits(int4PlainMM(x, tensor, 'f32'), f32From(await y.read()), n);
-    expectBits(int4PlainMM(x, tensor, 'bf16'), await backend.linear(x, weight, { outputType: 'bf16' }), n);
-    for (const owned of [plan, weight, onDevice, y]) owned.dispose();
+    expectBits(int4PlainMM(x, tensor, 'f32'), await backend.linear(x, weight), of.n);
+    expectBits(int4PlainMM(x, tensor, 'bf16'), await backend.linear(x, weight, { outputType: 'bf16' }), of.n);
+    weight.dispose();
   });
 });

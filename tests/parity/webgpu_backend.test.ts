@@ -1,8 +1,9 @@
 // What else must hold of the webgpu backend: slices, devices of every origin, concurrency, the caller's own encoder.
 
-import { describe, expect, test } from 'vitest';
-import { int4PlainMM, type OutputType } from '../../core/index.js';
+import { describe, expect, test, vi } from 'vitest';
+import { COALESCED_LAYOUT, CoalescedInt4Tensor, int4PlainMM, type OutputType } from '../../core/index.js';
 import { openDawnBackend } from '../../node/dawn_device.js';
+import { WebGPUWeight } from '../../shaders/device_weight.js';
 import { WebGPUBackend } from '../../shaders/index.js';
 import {
   bf16From,
@@ -80,6 +81,23 @@ describe('devices', () => {
     device.destroy();
   });
 
+  test('larger than a binding of the least device: cut by its limits', async (context) => {
+    const adapter = (await dawn(context).keepAlive.gpu.requestAdapter())!;
+    const device = await adapter.requestDevice();
+    const backend = await WebGPUBackend.create(device, { ownsDevice: true });
+    const [n, k] = [4200, 65_504];
+    expect((n * k) / 2).toBeGreaterThan(device.limits.maxStorageBufferBindingSize);
+    const writes = vi.spyOn(device.queue, 'writeBuffer');
+    const done: number[] = [];
+    const uploaded = await backend.upload(constantWeight(n, k), { onProgress: (bytes) => done.push(bytes) });
+    const pieces = writes.mock.calls.map(([, , data]) => data.byteLength);
+    expect(Math.max(...pieces)).toBeLessThanOrEqual(16 * 2 ** 20);
+    expect(done).toHaveLength(pieces.length - 2);
+    if (!(uploaded instanceof WebGPUWeight)) throw new Error('not a WebGPUWeight');
+    expect(uploaded.slices.map((slice) => slice.n)).toEqual([4098, 102]);
+    await backend.dispose();
+  });
+
   test("the caller's stays alive, and may have two backends", async (context) => {
     const { device } = dawn(context);
     const [first, second] = await Promise.all([WebGPUBackend.create(device), WebGPUBackend.create(device)]);
@@ -110,6 +128,88 @@ describe('devices', () => {
     await expectLinear(backend, {});
     await backend.dispose();
   });
+});
+
+/** Codes 0 and scales 1: quick to make, however large. */
+function constantWeight(n: number, k: number): CoalescedInt4Tensor {
+  const [scale, zeroPoint] = [new Uint16Array(n * (k / 32)).fill(0x3f80), new Uint16Array(n * (k / 32))];
+  return new CoalescedInt4Tensor({
+    layout: COALESCED_LAYOUT,
+    groupSize: 32,
+    qdata: { dtype: 'u8', shape: [n, k / 2], data: new Uint8Array((n * k) / 2) },
+    scale: { dtype: 'bf16', shape: [n, k / 32], data: scale },
+    zeroPoint: { dtype: 'bf16', shape: [n, k / 32], data: zeroPoint },
+  });
+}
+
+describe('kernel variants', () => {
+  test('are measured once a device, and said', async (context) => {
+    const { device, keepAlive } = await ownDawn(context);
+    const [first, second] = [await WebGPUBackend.create(device), await WebGPUBackend.create(device)];
+    const { variant, reduction, dot } = first.device.details;
+    expect(variant).toMatch(/^measured at the start: .* ms/);
+    expect(reduction).toMatch(/^(sub|work)group \(\d+ lanes a row\)$/);
+    expect(dot).toMatch(/^(un)?packed /);
+    expect(second.device.details).toEqual(first.device.details);
+    await expectLinear(second, { m: 3 });
+    device.destroy();
+    expect(keepAlive.gpu).toBeDefined();
+  });
+
+  test('that are asked for are taken, and what is left is measured', async (context) => {
+    const { device } = dawn(context);
+    const exact = await WebGPUBackend.create(device, { reduction: 'workgroup', dot: 'unpacked' });
+    expect(exact.device.details).toMatchObject({
+      reduction: 'workgroup (32 lanes a row)',
+      dot: 'unpacked (i32 arithmetic)',
+      variant: 'as asked for',
+    });
+    const half = await WebGPUBackend.create(device, { dot: 'unpacked' });
+    expect(half.device.details['dot']).toMatch(/^unpacked/);
+    for (const backend of [exact, half]) await backend.dispose();
+  });
+
+  test('without subgroups of a fixed size, sums in subgroups are refused', async (context) => {
+    const adapter = (await dawn(context).keepAlive.gpu.requestAdapter())!;
+    const device = await adapter.requestDevice();
+    const backend = WebGPUBackend.create(device, { reduction: 'subgroup' });
+    await expect(backend).rejects.toThrow(refusal('DEVICE_LIMIT'));
+    device.destroy();
+  });
+});
+
+test('a staging buffer serves one read after the other', async (context) => {
+  const { device } = dawn(context);
+  const backend = await WebGPUBackend.create(device);
+  const { weight, x, n } = drawSmall({ m: 1 });
+  const uploaded = await backend.upload(weight);
+  const real = device.createBuffer;
+  let staging = 0;
+  device.createBuffer = (descriptor) => {
+    if (descriptor.usage & 0x01) staging++;
+    return real.call(device, descriptor);
+  };
+  try {
+    for (let i = 0; i < 5; i++) expectBits(int4PlainMM(x, weight), await backend.linear(x, uploaded), n);
+  } finally {
+    device.createBuffer = real;
+  }
+  expect(staging).toBe(1);
+  await backend.dispose();
+});
+
+test('after a lost device, a new one serves the same weight', async (context) => {
+  const { device, keepAlive } = await ownDawn(context);
+  const { weight, x, n } = drawSmall({ m: 2 });
+  const lost = await WebGPUBackend.create(device);
+  const uploaded = await lost.upload(weight);
+  device.destroy();
+  await expect(lost.linear(x, uploaded)).rejects.toThrow(refusal('DEVICE_LOST'));
+  await lost.dispose();
+  const again = await openDawnBackend();
+  expectBits(int4PlainMM(x, weight), await again.linear(x, await again.upload(weight)), n);
+  await again.dispose();
+  expect(keepAlive.gpu).toBeDefined();
 });
 
 describe('calls at the same time', () => {

@@ -11,9 +11,11 @@ import {
   int4PlainMM,
   type OutputType,
 } from '../../core/index.js';
-import { WebGPUBackend } from '../../shaders/index.js';
-import { MODULE_SOURCES } from '../../shaders/pipelines.js';
-import { drawSmall, refusal, useDawn } from './webgpu_device.js';
+import { type KernelVariant, WebGPUBackend } from '../../shaders/index.js';
+import { MAX_LINEARS, matmulSource, QUANTIZE_SOURCE, READ_SOURCE } from '../../shaders/kernel_sources.js';
+import { hasFixedSubgroups } from '../../shaders/variant_choice.js';
+import { drawSmall, ownDawn, refusal, useDawn } from './webgpu_device.js';
+import { missingFor, VARIANTS } from './webgpu_variants.js';
 
 const dawn = useDawn();
 
@@ -32,23 +34,33 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'f32 accumulation in each lane',
     edits: [
-      ['return total + vec2(i32(hi), i32(lo));', 'return vec2(bitcast<i32>(bitcast<f32>(total.x) + c), 0);'],
       [
-        'atomicAdd(&partial[slot], total[m].x);',
-        'let sum = bitcast<f32>(total[m].x);\n    atomicAdd(&partial[slot], i32(round(sum)));',
+        'return total + vec2(bitcast<i32>(hi) - ROUNDER_BITS, bitcast<i32>(lo) - ROUNDER_BITS);',
+        'return vec2(bitcast<i32>(bitcast<f32>(total.x) + c), 0);',
       ],
       [
-        'atomicAdd(&partial[slot + 1u], total[m].y);',
-        'atomicAdd(&partial[slot + 1u], i32(round((sum - round(sum)) * LO_SCALE)));',
+        'totals_0[m] = add_lanes(team, lane, WEIGHT_ROWS * m, totals_0[m]);',
+        'totals_0[m] = add_lanes(team, lane, WEIGHT_ROWS * m, split(totals_0[m]));',
+      ],
+      [
+        'totals_1[m] = add_lanes(team, lane, WEIGHT_ROWS * m + 1u, totals_1[m]);',
+        'totals_1[m] = add_lanes(team, lane, WEIGHT_ROWS * m + 1u, split(totals_1[m]));',
+      ],
+      [
+        '/// The bits of an output from its sum.',
+        `fn split(total: vec2<i32>) -> vec2<i32> {
+          let sum = bitcast<f32>(total.x);
+          return vec2(i32(round(sum)), i32(round((sum - round(sum)) * LO_SCALE)));
+        }`,
       ],
     ],
   },
-  { name: 'a sum without its low part', edits: [['vec2(i32(hi), i32(lo))', 'vec2(i32(hi), 0)']] },
+  { name: 'a sum without its low part', edits: [[', bitcast<i32>(lo) - ROUNDER_BITS)', ', 0)']] },
   { name: 'a result that is cut off', edits: [['rest > half || (rest == half && (kept & 1u) == 1u)', 'false']] },
   { name: 'ties of the result rounded up', edits: [['(rest == half && (kept & 1u) == 1u)', 'rest == half']] },
   {
     name: 'ties of the codes rounded up',
-    edits: [['(twice_rest == denominator && (floored & 1u) == 1u)', 'twice_rest == denominator']],
+    edits: [['(twice_rest == denominator && (floored & 1) == 1)', 'twice_rest == denominator']],
   },
   {
     name: 'swapped nibbles',
@@ -60,24 +72,60 @@ const FAULTS: readonly Fault[] = [
   {
     name: 'scales one group off',
     edits: [
-      ['let g = (b * BLOCK_SIZE) >> p.group_shift;', 'let g = (((b + 1u) % p.blocks) * BLOCK_SIZE) >> p.group_shift;'],
+      [
+        'let g = (block * BLOCK_SIZE) >> p_1.group_shift;',
+        'let g = (((block + 1u) % p_1.blocks) * BLOCK_SIZE) >> p_1.group_shift;',
+      ],
     ],
   },
   {
     name: 'scales in the native order',
-    edits: [['g * p.n + n, NATIVE_SCALES)];\n      let s ', 'g * p.n + n, true)];\n      let s ']],
+    edits: [[' g * p_1.n + row, NATIVE_SCALES)];\n  if', ' g * p_1.n + row, true)];\n  if']],
   },
-  { name: 'subnormal scales that count', edits: [['select(bits, 0u, (', 'select(bits, bits | 0x00800000u, (']] },
   {
     name: 'subnormal results',
     edits: [['if biased < 1 {\n    return sign;', 'if biased < 1 {\n    return sign | 1u;']],
   },
   { name: 'a stale row of activations', edits: [['let row = m_base + m;', 'let row = m_base + min(m, 2u);']], m: 4 },
+  {
+    name: 'quotients that are guessed badly',
+    edits: [['= 1.0 / f32(significand_of(amax))', '= 0.99 / f32(significand_of(amax))']],
+  },
+  { name: 'the block after the last', edits: [['if !counts {', 'if false {']] },
+  { name: 'one row of weights twice', edits: [['let row_1 = min(n_base + 1u,', 'let row_1 = min(n_base,']] },
   { name: 'rows with NaN that count', edits: [['e_x == NAN_ROW)', 'e_x == NAN_ROW - 1)']] },
   {
     name: 'bf16 output that is cut off',
     edits: [['(bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u', 'bits >> 16u']],
     outputType: 'bf16',
+  },
+];
+
+/** Faults in what only one variant has. */
+const VARIANT_FAULTS: readonly (Fault & KernelVariant)[] = [
+  {
+    name: 'subgroup sums: a low part that is not summed',
+    reduction: 'subgroup',
+    dot: 'packed',
+    edits: [['subgroupAdd(total.y)', 'total.y']],
+  },
+  {
+    name: 'workgroup sums: a low part that is not shared',
+    reduction: 'workgroup',
+    dot: 'packed',
+    edits: [['atomicAdd(&partial[slot + 1u], total.y);', '']],
+  },
+  {
+    name: 'workgroup sums: a partial that is left out',
+    reduction: 'workgroup',
+    dot: 'packed',
+    edits: [['i < PARTIALS_PER_ROW;', 'i < PARTIALS_PER_ROW - 1u;']],
+  },
+  {
+    name: 'unpacked dot products: a byte without its sign',
+    reduction: 'workgroup',
+    dot: 'unpacked',
+    edits: [['extractBits(q, 24u, 8u);', 'i32(b >> 24u);']],
   },
 ];
 
@@ -129,11 +177,28 @@ async function wrongInputs(backend: WebGPUBackend, m: number, outputType: Output
   return wrong;
 }
 
+/** The variant that SwiftShader is quick with, where the device has it. */
+function quickVariant(device: GPUDevice): KernelVariant {
+  return hasFixedSubgroups(device)
+    ? { reduction: 'subgroup', dot: 'packed' }
+    : { reduction: 'workgroup', dot: 'packed' };
+}
+
 describe('planted faults', () => {
   test.for(FAULTS)('$name', async ({ edits, outputType = 'f32', m = 1 }, context) => {
     const { device } = dawn(context);
     plant(device, edits);
-    const backend = await WebGPUBackend.create(device);
+    const backend = await WebGPUBackend.create(device, quickVariant(device));
+    expect(await wrongInputs(backend, m, outputType)).not.toEqual([]);
+    await backend.dispose();
+  });
+
+  test.for(VARIANT_FAULTS)('$name', async ({ edits, outputType = 'f32', m = 1, reduction, dot }, context) => {
+    const { device } = dawn(context);
+    const missing = missingFor(device, { reduction, dot });
+    if (missing) context.skip(missing);
+    plant(device, edits);
+    const backend = await WebGPUBackend.create(device, { reduction, dot });
     expect(await wrongInputs(backend, m, outputType)).not.toEqual([]);
     await backend.dispose();
   });
@@ -143,38 +208,65 @@ describe('planted faults', () => {
     [4, 'f32'],
     [1, 'bf16'],
   ] as const)('without a fault, m = %i in %s is right on all of these inputs', async ([m, outputType], context) => {
-    const backend = await WebGPUBackend.create(dawn(context).device);
+    const { device } = dawn(context);
+    const backend = await WebGPUBackend.create(device, quickVariant(device));
     expect(await wrongInputs(backend, m, outputType)).toEqual([]);
     await backend.dispose();
   });
 });
 
 describe('compilation', () => {
-  test.for(Object.entries(MODULE_SOURCES))('%s compiles without a message', async ([, code], context) => {
+  const modules = VARIANTS.flatMap(({ name, ...variant }) =>
+    Array.from({ length: MAX_LINEARS }, (_, i) => ({
+      name: `int4_plain_mm, ${name}, ${i + 1} side by side`,
+      code: matmulSource(variant, i + 1),
+      variant,
+    })),
+  );
+
+  test.for(modules)('$name: no message', async ({ code, variant }, context) => {
+    const { device } = dawn(context);
+    const missing = missingFor(device, variant);
+    if (missing) context.skip(missing);
+    const module = device.createShaderModule({ code });
+    expect((await module.getCompilationInfo()).messages).toEqual([]);
+  });
+
+  test.for([
+    ['quantize_activations', QUANTIZE_SOURCE],
+    ['read_bandwidth', READ_SOURCE],
+  ] as const)('%s: no message', async ([, code], context) => {
     const module = dawn(context).device.createShaderModule({ code });
     expect((await module.getCompilationInfo()).messages).toEqual([]);
   });
 
   test('a warning is refused', async (context) => {
     const { device } = dawn(context);
-    plant(device, [['fn store(index: u32, bits: u32) {', 'fn store(index: u32, bits: u32) {\n  return;']]);
-    await expect(WebGPUBackend.create(device, { dot: 'packed' })).rejects.toThrow(refusal('DEVICE_FAILURE'));
+    const signature = 'fn store_1(index: u32, bits: u32) {';
+    plant(device, [[signature, `${signature}\n  return;`]]);
+    const backend = WebGPUBackend.create(device, { reduction: 'workgroup', dot: 'packed' });
+    await expect(backend).rejects.toThrow(refusal('DEVICE_FAILURE'));
   });
 
   test('auto takes the unpacked variant where the packed one does not compile, and says why', async (context) => {
-    const { device } = dawn(context);
-    plant(device, [['requires packed_4x8_integer_dot_product;', 'requires a_feature_of_no_browser;']]);
-    const backend = await WebGPUBackend.create(device);
-    expect(backend.device.details['dot']).toMatch(/^unpacked .*a_feature_of_no_browser/);
+    const { device, keepAlive } = await ownDawn(context);
+    const real = device.createShaderModule;
+    device.createShaderModule = ({ code }) =>
+      real.call(device, { code: code.replace('packed_4x8_integer_dot_product', 'a_feature_of_no_browser') });
+    const backend = await WebGPUBackend.create(device, { keepAlive });
+    expect(backend.device.details['dot']).toMatch(/^unpacked /);
+    expect(backend.device.details['variant']).toMatch(/packed does not compile: .*a_feature_of_no_browser/);
     const { weight, x, n } = drawSmall();
     const y = await backend.linear(x, await backend.upload(weight));
     expect(firstDifference(int4PlainMM(x, weight), y, n)).toBeNull();
     await backend.dispose();
+    device.destroy();
   });
 
   test('an explicit packed variant does not fall back', async (context) => {
     const { device } = dawn(context);
     plant(device, [['requires packed_4x8_integer_dot_product;', 'requires a_feature_of_no_browser;']]);
-    await expect(WebGPUBackend.create(device, { dot: 'packed' })).rejects.toThrow(refusal('DEVICE_FAILURE'));
+    const backend = WebGPUBackend.create(device, { reduction: 'workgroup', dot: 'packed' });
+    await expect(backend).rejects.toThrow(refusal('DEVICE_FAILURE'));
   });
 });

@@ -1,7 +1,7 @@
 // Plans on WebGPU: what is quantized once, what must be quantized again, repeated runs, device time.
 
 import { describe, expect, test } from 'vitest';
-import { CpuBackend, int4PlainMM, type PlanStep } from '../../core/index.js';
+import { CpuBackend, int4PlainMM, type OutputType, type PlanStep } from '../../core/index.js';
 import { WebGPUBackend } from '../../shaders/index.js';
 import { WebGPUPlan } from '../../shaders/plan.js';
 import {
@@ -41,13 +41,14 @@ describe('activations', () => {
     const b = await place(backend, { n: 20, weights: 'plain' });
     const shared = { ...b.step, x: a.step.x };
     const plan = await planOf(backend, [a.step, shared, b.step]);
-    expect(plan.dispatches).toHaveLength(2 + 3);
+    // x of a; a and shared side by side; x of b; b.
+    expect(plan.dispatches).toHaveLength(4);
     await plan.run();
     expectBits(int4PlainMM(a.x, a.tensor), f32From(await a.step.y.read()), a.n);
     // b.step writes the same y last, from its own x.
     expectBits(int4PlainMM(b.x, b.tensor), f32From(await b.step.y.read()), b.n);
     const first = await planOf(backend, [a.step, shared]);
-    expect(first.dispatches).toHaveLength(1 + 2);
+    expect(first.dispatches).toHaveLength(2);
     await first.run();
     expectBits(int4PlainMM(a.x, b.tensor), f32From(await b.step.y.read()), b.n);
     await backend.dispose();
@@ -76,6 +77,86 @@ describe('activations', () => {
     const hidden = int4PlainMM(square.x, square.tensor, 'bf16');
     expectBits(hidden, bf16From(await square.step.x.read()), 64);
     expectBits(int4PlainMM(hidden, next.tensor), f32From(await next.step.y.read()), 10);
+    await backend.dispose();
+  });
+});
+
+describe('linears on the same x', () => {
+  /** Weights of n rows each on the first one's x, with buffers for y of their own. */
+  async function beside(backend: WebGPUBackend, rows: readonly number[], m: number, outputType: OutputType) {
+    const placed: Awaited<ReturnType<typeof place>>[] = [];
+    for (const n of rows) placed.push(await place(backend, { n, m }));
+    const { x, step } = placed[0]!;
+    const steps: PlanStep[] = [];
+    for (const { n, step: own } of placed) {
+      const y = await backend.createBuffer(m * n * (outputType === 'f32' ? 4 : 2));
+      steps.push({ ...own, x: step.x, y, outputType });
+    }
+    const expectAll = async () => {
+      for (const [i, { tensor, n }] of placed.entries()) {
+        const bytes = await steps[i]!.y.read();
+        expectBits(int4PlainMM(x, tensor, outputType), outputType === 'f32' ? f32From(bytes) : bf16From(bytes), n);
+      }
+    };
+    return { steps, expectAll };
+  }
+
+  // Odd numbers of rows: the last tile of each linear but the last is followed by the first of the next.
+  test.for([
+    [[5, 9], 1, 'f32', 2],
+    [[33, 1, 16], 1, 'bf16', 2],
+    [[33, 1, 16], 7, 'f32', 3],
+    [[3, 5, 7, 11], 2, 'bf16', 3],
+  ] as const)('%j rows, m = %i, %s, run side by side', async ([rows, m, outputType, dispatches], context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device);
+    const { steps, expectAll } = await beside(backend, rows, m, outputType);
+    const plan = await planOf(backend, steps);
+    expect(plan.dispatches).toHaveLength(dispatches);
+    await plan.run();
+    await expectAll();
+    await backend.dispose();
+  });
+
+  test('that are cut into slices of different numbers run side by side', async (context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device, { maxBindingBytes: 2048 });
+    const { steps, expectAll } = await beside(backend, [37, 6, 12], 5, 'bf16');
+    await (await backend.plan(steps)).run();
+    await expectAll();
+    await backend.dispose();
+  });
+
+  test('run one by one on a device that binds no more', async (context) => {
+    const adapter = await dawn(context).keepAlive.gpu.requestAdapter();
+    const device = await adapter!.requestDevice();
+    const backend = await WebGPUBackend.create(device, { ownsDevice: true });
+    expect(backend.device.details['linears']).toBe('up to 1 side by side');
+    const { steps, expectAll } = await beside(backend, [5, 9, 2], 1, 'f32');
+    const plan = await planOf(backend, steps);
+    expect(plan.dispatches).toHaveLength(1 + 3);
+    await plan.run();
+    await expectAll();
+    await backend.dispose();
+  });
+
+  test('wait for each other where they share a y, or write to the x', async (context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device);
+    const square = await place(backend, { n: 64, k: 64, m: 2 });
+    const other = await place(backend, { n: 64, k: 64, m: 2, weights: 'plain' });
+    const x = square.step.x;
+    const y = await backend.createBuffer(2 * 64 * 2);
+    const plan = await planOf(backend, [
+      { ...square.step, y, outputType: 'bf16' },
+      { ...other.step, x, y, outputType: 'bf16' },
+      { ...square.step, x, y: x, outputType: 'bf16' },
+      { ...other.step, x },
+    ]);
+    // x; the first; the second with the third, which reads the x from before; x again; the fourth.
+    expect(plan.dispatches).toHaveLength(5);
+    await plan.run();
+    expectBits(int4PlainMM(square.x, other.tensor, 'bf16'), bf16From(await y.read()), 64);
+    const hidden = int4PlainMM(square.x, square.tensor, 'bf16');
+    expectBits(hidden, bf16From(await x.read()), 64);
+    expectBits(int4PlainMM(hidden, other.tensor), f32From(await other.step.y.read()), 64);
     await backend.dispose();
   });
 });

@@ -2,17 +2,19 @@
 
 import { describe, expect, test } from 'vitest';
 import { BLOCK_SIZE } from '../../core/index.js';
+import { BLOCKS_PER_WORKGROUP, MAX_ROWS, MAX_WORKGROUPS, spread } from '../../shaders/dispatches.js';
 import {
-  BLOCKS_PER_WORKGROUP,
-  MAX_ROWS,
-  MAX_WORKGROUPS,
-  spread,
+  LINEAR_STORAGE_BUFFERS,
+  MAX_LINEARS,
+  matmulSource,
+  QUANTIZE_SOURCE as quantize,
+  READ_SOURCE as read,
+  SHARED_STORAGE_BUFFERS,
   WEIGHT_ROWS_PER_WORKGROUP,
-} from '../../shaders/dispatches.js';
-import { MODULE_SOURCES } from '../../shaders/pipelines.js';
+} from '../../shaders/kernel_sources.js';
 import { BYTES_PER_WORKGROUP } from '../../shaders/read_roof.js';
 
-const { quantize_activations: quantize, int4_plain_mm_packed: matmul, read_bandwidth: read } = MODULE_SOURCES;
+const matmul = matmulSource({ reduction: 'workgroup', dot: 'packed' }, 1);
 
 /** The integer that a source gives a constant. */
 function constant(source: string, name: string): number {
@@ -35,7 +37,11 @@ describe('constants', () => {
     const blocks = (constant(quantize, 'THREADS') * constant(quantize, 'LANE_SIZE')) / BLOCK_SIZE;
     expect(BLOCKS_PER_WORKGROUP).toBe(blocks);
     expect(MAX_ROWS).toBe(constant(matmul, 'MAX_ROWS'));
-    expect(WEIGHT_ROWS_PER_WORKGROUP).toBe(constant(matmul, 'THREADS') / constant(matmul, 'LANES_PER_ROW'));
+    for (const reduction of ['subgroup', 'workgroup'] as const) {
+      const source = matmulSource({ reduction, dot: 'packed' }, 1);
+      const rows = constant(source, 'TEAMS') * constant(source, 'WEIGHT_ROWS');
+      expect(WEIGHT_ROWS_PER_WORKGROUP[reduction]).toBe(rows);
+    }
     expect(BYTES_PER_WORKGROUP).toBe(constant(read, 'THREADS') * constant(read, 'LOADS') * 16);
   });
 
@@ -45,7 +51,33 @@ describe('constants', () => {
 });
 
 test('a workgroup has no more threads than the least device takes', () => {
-  for (const source of [quantize, matmul, read]) expect(constant(source, 'THREADS')).toBeLessThanOrEqual(256);
+  for (const source of [quantize, read]) expect(constant(source, 'THREADS')).toBeLessThanOrEqual(256);
+  expect(constant(matmul, 'LANES_PER_ROW') * constant(matmul, 'TEAMS')).toBeLessThanOrEqual(256);
+});
+
+describe('linears side by side', () => {
+  test.for([1, 2, MAX_LINEARS])('%i of them: each with bindings of its own, without a gap', (linears) => {
+    const source = matmulSource({ reduction: 'subgroup', dot: 'packed' }, linears);
+    const shared = [...source.matchAll(/@binding\((\d+)\) var<storage/g)].map((match) => Number(match[1]));
+    const own = [...source.matchAll(/@binding\(4u \* (\d)(?: ([-+]) (\d)u)?\) var/g)].map(
+      ([, linear, sign, offset = '0']) => 4 * Number(linear) + (sign === '-' ? -1 : 1) * Number(offset),
+    );
+    expect([...shared, ...own]).toEqual(Array.from({ length: 3 + 4 * linears }, (_, i) => i));
+    expect(source).not.toMatch(/LINEAR|NEXT/);
+    const storage = [...source.matchAll(/var<storage, read(?:_write)?>/g)].length;
+    expect(storage).toBe(SHARED_STORAGE_BUFFERS + linears * LINEAR_STORAGE_BUFFERS);
+  });
+
+  test('one fits the least device', () => {
+    expect(SHARED_STORAGE_BUFFERS + LINEAR_STORAGE_BUFFERS).toBeLessThanOrEqual(8);
+  });
+
+  test('directives stand first, each once', () => {
+    const source = matmulSource({ reduction: 'subgroup', dot: 'packed' }, 2);
+    const lines = source.split('\n');
+    expect(lines.slice(0, 2).sort()).toEqual(['enable subgroups;', 'requires packed_4x8_integer_dot_product;']);
+    expect(lines.filter((line) => /^(?:enable|requires) /.test(line))).toHaveLength(2);
+  });
 });
 
 describe('a grid', () => {

@@ -105,7 +105,7 @@ describe('files', () => {
 });
 
 describe('kernels', () => {
-  const wgsl = filesIn('shaders', '.wgsl').filter((path) => !basename(path).startsWith('dot4_'));
+  const wgsl = filesIn('shaders', '.wgsl').filter((path) => !/^(?:dot4|reduce)_|_linear\.wgsl$/.test(basename(path)));
   const cuda = filesIn('cuda', '.cu').filter((path) => /\b__global__\b/.test(withoutComments(textOf(path))));
   const stems = (paths: readonly string[]) => paths.map((path) => basename(path, extname(path))).sort();
 

@@ -1,0 +1,48 @@
+// The WGSL modules, put together from their parts: which variant of each part, and how many linears share a dispatch.
+
+import dot4Packed from './dot4_packed.wgsl?raw';
+import dot4Unpacked from './dot4_unpacked.wgsl?raw';
+import int4PlainMM from './int4_plain_mm.wgsl?raw';
+import linear from './int4_plain_mm_linear.wgsl?raw';
+import quantizeActivations from './quantize_activations.wgsl?raw';
+import readBandwidth from './read_bandwidth.wgsl?raw';
+import reduceSubgroup from './reduce_subgroup.wgsl?raw';
+import reduceWorkgroup from './reduce_workgroup.wgsl?raw';
+
+/** How four products of bytes are summed: one instruction, or plain i32 arithmetic. The bits are the same. */
+export type DotVariant = 'packed' | 'unpacked';
+/** Where the lanes of a row add up: in registers, or in workgroup memory. The bits are the same. */
+export type ReductionVariant = 'subgroup' | 'workgroup';
+
+export interface KernelVariant {
+  readonly reduction: ReductionVariant;
+  readonly dot: DotVariant;
+}
+
+/** Rows of weights of a workgroup: TEAMS * WEIGHT_ROWS. */
+export const WEIGHT_ROWS_PER_WORKGROUP = { subgroup: 2, workgroup: 4 } as const;
+/** Linears that one dispatch takes at most. */
+export const MAX_LINEARS = 3;
+/** Storage buffers of int4_plain_mm: codes, run_terms, row_exponent, and for each linear qdata, scale_zero, y. */
+export const SHARED_STORAGE_BUFFERS = 3;
+export const LINEAR_STORAGE_BUFFERS = 3;
+
+export const QUANTIZE_SOURCE = quantizeActivations;
+export const READ_SOURCE = readBandwidth;
+
+const REDUCTIONS = { subgroup: reduceSubgroup, workgroup: reduceWorkgroup };
+const DOTS = { packed: dot4Packed, unpacked: dot4Unpacked };
+
+/** int4_plain_mm for 1 to MAX_LINEARS linears a dispatch. */
+export function matmulSource({ reduction, dot }: KernelVariant, linears: number): string {
+  const walks = Array.from({ length: linears }, (_, i) =>
+    linear.replaceAll('LINEAR', String(i + 1)).replaceAll('NEXT', i + 1 < linears ? String(i + 2) : 'END'),
+  );
+  return directivesFirst([REDUCTIONS[reduction], DOTS[dot], int4PlainMM, ...walks].join('\n'));
+}
+
+/** WGSL wants `enable` and `requires` before everything else; each part names what it needs. */
+function directivesFirst(source: string): string {
+  const directive = /^(?:enable|requires) .*;\n/gm;
+  return (source.match(directive) ?? []).join('') + source.replace(directive, '');
+}
