@@ -67,10 +67,18 @@ export interface UploadOptions {
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
-/** What only the benchmark needs: the old layout, device time, and the read roof. */
+/** What only the benchmark needs: the baselines, device time, and the read roof. */
 export interface BenchmarkSupport {
-  /** Uploads scale and zeroPoint in the old order, [nGroups, N], for the same kernel that indexes them so. Not on cpu. */
+  /**
+   * Uploads scale and zeroPoint in the old order, [nGroups, N], for a kernel that indexes them so: on CUDA the plain
+   * kernel of uploadPlain, on WebGPU the kernel in use. Not on cpu.
+   */
   uploadNative?(weight: Int4Tensor): Promise<DeviceWeight>;
+  /**
+   * Uploads for the plain kernel that the layout's pull request describes, scales in [N, nGroups]: the named baseline.
+   * Its results have the bits of the reference too. Only where that kernel is kept.
+   */
+  uploadPlain?(weight: CoalescedInt4Tensor): Promise<DeviceWeight>;
   /** Device time of each of `replays` runs of the plan, in microseconds. */
   timePlan(plan: Plan, replays: number): Promise<readonly number[]>;
   /** Largest rate, in GB/s (1e9), at which this device reads `sizeBytes` of memory, over `replays` attempts. */

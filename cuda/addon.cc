@@ -122,13 +122,17 @@ Napi::Value open_device(const Napi::CallbackInfo &info) {
   });
 }
 
-// beginUpload(device, description, native): Promise<{ handle, sizeBytes }>; takes the device memory.
+// beginUpload(device, description, native, baseline): Promise<{ handle, sizeBytes }>; takes the device memory. Only the
+// benchmark's baseline takes the layout before.
 Napi::Value begin_upload(const Napi::CallbackInfo &info) {
   auto device = Handle<Device>::get(info[0], "device");
   const SamebitsLayout layout = info[2].ToBoolean() ? SAMEBITS_NATIVE : SAMEBITS_COALESCED;
   const SamebitsShape shape = shape_from(info[1], layout);
-  return Task::start(info.Env(), [device = std::move(device), shape, layout]() -> Finish {
-    auto weight = std::make_shared<Weight>(device, shape, layout);
+  const WeightKind kind = layout == SAMEBITS_NATIVE   ? WeightKind::kBaselineNative
+                          : info[3].ToBoolean() ? WeightKind::kBaseline
+                                                : WeightKind::kTiled;
+  return Task::start(info.Env(), [device = std::move(device), shape, kind]() -> Finish {
+    auto weight = std::make_shared<Weight>(device, shape, kind);
     return [weight = std::move(weight), shape](Napi::Env env) -> Napi::Value {
       Napi::Object result = shape_object(env, shape);
       result.Set("handle", Handle<Weight>::wrap(env, weight));
@@ -169,7 +173,7 @@ Napi::Value linear_call(const Napi::CallbackInfo &info) {
   auto weight = Handle<Weight>::get(info[0], "weight");
   const auto x = u16_elements(info[1], "x");
   const bool output_bf16 = info[2].ToBoolean();
-  const SamebitsShape shape = checked(env, [&] { return weight->view().shape; });
+  const SamebitsShape shape = checked(env, [&] { return weight->checked_shape(); });
   const int32_t m = checked(env, [&] {
     int32_t rows = 0;
     SamebitsRefusal refusal = {};

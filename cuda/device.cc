@@ -151,7 +151,9 @@ std::shared_ptr<Device> Device::open(int index) {
     throw_unavailable(name + " is older than compute capability 7.5", "Use the webgpu or cpu backend on this device.");
   }
   int load_error = samebits_load_quantize_activations();
-  if (load_error == cudaSuccess) load_error = samebits_load_int4_plain_mm();
+  if (load_error == cudaSuccess) load_error = samebits_load_tile_weight();
+  if (load_error == cudaSuccess) load_error = samebits_load_int4_plain_mm(static_cast<int32_t>(properties.sharedMemPerBlockOptin));
+  if (load_error == cudaSuccess) load_error = samebits_load_baseline_mm();
   if (load_error != cudaSuccess) {
     const char *error_name = cudaGetErrorName(static_cast<cudaError_t>(load_error));
     throw_unavailable("the addon holds no kernels for " + name + " (" + error_name + ")",
@@ -198,11 +200,11 @@ std::shared_ptr<Workspace> Device::take_workspace(uint64_t size_bytes) {
   });
 }
 
-SamebitsLaunch Device::launch_in(cudaStream_t stream, bool after_kernel) const {
+SamebitsLaunch Device::launch_in(cudaStream_t stream) const {
   SamebitsLaunch launch;
   launch.stream = stream;
   launch.multiprocessor_count = properties.multiProcessorCount;
-  launch.overlaps_previous = after_kernel && properties.major >= 9;
+  launch.shared_bytes = static_cast<int32_t>(properties.sharedMemPerBlockOptin);
   return launch;
 }
 

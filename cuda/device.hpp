@@ -74,7 +74,7 @@ class Device : public std::enable_shared_from_this<Device> {
   // A workspace of at least `size_bytes`, for one call; returns to the pool with the pointer, from the same thread or another.
   std::shared_ptr<Workspace> take_workspace(uint64_t size_bytes);
 
-  SamebitsLaunch launch_in(cudaStream_t stream, bool after_kernel) const;
+  SamebitsLaunch launch_in(cudaStream_t stream) const;
 
   int index = 0;
   cudaDeviceProp properties = {};
@@ -84,34 +84,34 @@ class Device : public std::enable_shared_from_this<Device> {
   std::vector<std::unique_ptr<Workspace>> idle_;
 };
 
-// Where the activations of M rows lie in a block of scratch memory.
-struct Scratch {
-  Scratch(int64_t m, const SamebitsShape &shape);
-  SamebitsActivations at(char *base) const;
-  uint64_t size_bytes;
-
- private:
-  uint64_t run_terms_, row_exponent_;
-};
+// Which kernel a weight is laid out for: ours, or the benchmark's baseline with its two layouts of scales.
+enum class WeightKind { kTiled, kBaseline, kBaselineNative };
 
 // A packed weight on the device, filled piece by piece in the order of its elements, then sealed.
 class Weight {
  public:
-  Weight(std::shared_ptr<Device> device, const SamebitsShape &shape, SamebitsLayout layout);
+  Weight(std::shared_ptr<Device> device, const SamebitsShape &shape, WeightKind kind);
+  // Whole blocks of 16 bytes.
   void append_qdata(const std::vector<uint8_t> &bytes);
   void append_scales(const std::vector<uint16_t> &scale, const std::vector<uint16_t> &zero_point);
   // Computes E_w; throws when pieces are missing.
   void seal();
-  // Throws unless sealed.
-  const SamebitsDeviceWeight &view() const;
-  uint64_t size_bytes() const { return qdata_.size_bytes() + scale_zero_.size_bytes(); }
+  // These throw unless sealed.
+  const SamebitsShape &checked_shape() const;
+  SamebitsDeviceWeight tiled() const;
+  SamebitsBaselineWeight baseline() const;
+  // Bytes of the weight itself; tiles pad it.
+  uint64_t size_bytes() const { return qdata_bytes_ + scale_zero_bytes_; }
   const std::shared_ptr<Device> device;
+  const SamebitsShape shape;
+  const WeightKind kind;
 
  private:
-  void copy(DeviceMemory &to, uint64_t offset, const void *from, uint64_t size_bytes);
+  void require_sealed() const;
   std::mutex mutex_;
-  SamebitsDeviceWeight view_;
+  const uint64_t qdata_bytes_, scale_zero_bytes_;
   DeviceMemory qdata_, scale_zero_;
+  int32_t weight_exponent_ = 0;
   uint64_t qdata_filled_ = 0, scale_zero_filled_ = 0;
   double reach_ = 0;
   bool sealed_ = false;

@@ -1,4 +1,4 @@
-// How kernels are put into a stream, and how one waits on the device for the one before it.
+// How kernels are put into a stream.
 
 #pragma once
 
@@ -8,32 +8,30 @@
 
 namespace samebits {
 
-// Lets the next kernel of the stream start its blocks as this one's finish. It must itself wait for this one.
-__device__ __forceinline__ void allow_next_kernel() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-
-// Returns once every write of the kernels before this one is visible. What is read before must be written by no kernel.
-__device__ __forceinline__ void wait_for_previous_kernel() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
 template <typename... Parameters, typename... Arguments>
 int launch_kernel(const SamebitsLaunch &launch, void (*kernel)(Parameters...), dim3 grid, int threads,
                   Arguments... arguments) {
-  cudaLaunchAttribute overlap = {};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.stream = launch.stream;
-  config.attrs = &overlap;
-  config.numAttrs = launch.overlaps_previous ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+// One block on every multiprocessor, all of them running before any can wait for another: a cooperative launch.
+template <typename... Parameters, typename... Arguments>
+int launch_resident_kernel(const SamebitsLaunch &launch, void (*kernel)(Parameters...), int threads, int shared_bytes,
+                           Arguments... arguments) {
+  cudaLaunchAttribute together = {};
+  together.id = cudaLaunchAttributeCooperative;
+  together.val.cooperative = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(launch.multiprocessor_count));
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = launch.stream;
+  config.attrs = &together;
+  config.numAttrs = 1;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
@@ -42,6 +40,12 @@ template <typename... Parameters>
 int load_kernel(void (*kernel)(Parameters...)) {
   cudaFuncAttributes attributes;
   return cudaFuncGetAttributes(&attributes, kernel);
+}
+
+// Lets a kernel's blocks have that much dynamic shared memory.
+template <typename... Parameters>
+int allow_shared_memory(void (*kernel)(Parameters...), int shared_bytes) {
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
 }
 
 }  // namespace samebits

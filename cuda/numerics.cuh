@@ -22,6 +22,13 @@ constexpr int FRACTION_BITS = 32;
 constexpr int NAN_ROW = 0x7fffffff;
 constexpr uint32_t NAN_BITS = 0x7fc00000u;
 constexpr uint32_t BF16_INFINITY = 0x7f80u;
+// One in the exponent of an f32.
+constexpr int32_t EXPONENT_ONE = 1 << 23;
+// The scale words of a block of zeros, less than any other, and of one with Inf or NaN, more than any other.
+constexpr int32_t ZERO_BLOCK = -(1 << 30);
+constexpr int32_t NAN_BLOCK = 0x7fffffff;
+// Bits of RN32(1 / 127): the scale word of a block whose largest magnitude is 1.
+constexpr int32_t UNIT_SCALE_WORD = 0x3c010204;
 // A block this far below the row's largest contributes nothing that could be seen.
 constexpr int MIN_RELATIVE_EXPONENT = -100;
 // Beyond this the quotient 127 * x / amax is below one half.
@@ -57,12 +64,6 @@ SAMEBITS_INLINE uint32_t significand_of(uint32_t magnitude) { return 128u + (mag
 
 // ---- section 1: activations ----
 
-// E_x from the largest magnitude of a row, or NAN_ROW when the row holds Inf or NaN.
-SAMEBITS_INLINE int row_exponent_of(uint32_t row_max) {
-  if (row_max >= BF16_INFINITY) return NAN_ROW;
-  return is_zero(row_max) ? 0 : exponent_of(row_max);
-}
-
 // ceil(2^24 / m_b), with which quantize_code divides: one integer division for a block's 32 quotients.
 SAMEBITS_INLINE uint32_t block_reciprocal(uint32_t block_max) {
   const uint32_t significand = significand_of(block_max);
@@ -83,15 +84,29 @@ SAMEBITS_INLINE int quantize_code(uint32_t magnitude, uint32_t block_max, uint32
   return static_cast<int>(quotient + (rounds_up ? 1u : 0u));
 }
 
-// Whether a block is quantized at all: not all zero, and not too far below the row's largest.
-SAMEBITS_INLINE bool block_counts(uint32_t block_max, int row_exponent) {
-  return !is_zero(block_max) && exponent_of(block_max) - row_exponent >= MIN_RELATIVE_EXPONENT;
+// What a block keeps of its scale, without knowing its row: the bits of RN32(RN32(m_b / 128) * RN32(1 / 127)), whose exponent
+// is 120 or 121, plus e_b in the exponent's place. Ordered as the blocks' largest magnitudes are, zeros and NaN included.
+SAMEBITS_INLINE int32_t scale_word_of(uint32_t block_max) {
+  if (block_max >= BF16_INFINITY) return NAN_BLOCK;
+  if (is_zero(block_max)) return ZERO_BLOCK;
+  const float significand = static_cast<float>(significand_of(block_max)) * (1.0f / 128.0f);
+  const uint32_t bits = bits_from_float(product(significand, 1.0f / 127.0f));
+  return static_cast<int32_t>(bits) + exponent_of(block_max) * EXPONENT_ONE;
 }
 
-// d_b = RN32(RN32(m_b / 128) * RN32(1 / 127)) * 2^(e_b - E_x), for a block that counts.
-SAMEBITS_INLINE float block_scale_of(uint32_t block_max, int row_exponent) {
-  const float significand = static_cast<float>(significand_of(block_max)) * (1.0f / 128.0f);
-  return product(product(significand, 1.0f / 127.0f), power_of_two(exponent_of(block_max) - row_exponent));
+// E_x from the largest scale word of a row, or NAN_ROW when the row holds Inf or NaN.
+SAMEBITS_INLINE int row_exponent_of(int32_t largest_word) {
+  if (largest_word == NAN_BLOCK) return NAN_ROW;
+  return largest_word == ZERO_BLOCK ? 0 : (largest_word - UNIT_SCALE_WORD) >> 23;
+}
+
+// d_b * 2^FRACTION_BITS, d_b = RN32(RN32(m_b / 128) * RN32(1 / 127)) * 2^(e_b - E_x); 0 for a block of zeros or one too far
+// below its row, which one comparison tells: scale words are ordered, and a factor of two apart they differ by EXPONENT_ONE.
+SAMEBITS_INLINE float block_scale_of(int32_t scale_word, int row_exponent) {
+  const int32_t bits = scale_word - row_exponent * EXPONENT_ONE;
+  if (bits < UNIT_SCALE_WORD + MIN_RELATIVE_EXPONENT * EXPONENT_ONE) return 0.0f;
+  // In a NaN row the sum means nothing, and may wrap.
+  return float_from_bits(static_cast<uint32_t>(bits) + static_cast<uint32_t>(FRACTION_BITS * EXPONENT_ONE));
 }
 
 // ---- section 3: one run ----
@@ -100,12 +115,12 @@ SAMEBITS_INLINE float block_scale_of(uint32_t block_max, int row_exponent) {
 SAMEBITS_INLINE float scale_of(uint32_t scale_zero) { return float_from_bits(scale_zero << 16); }
 SAMEBITS_INLINE float zero_point_of(uint32_t scale_zero) { return float_from_bits(scale_zero & 0xffff0000u); }
 
-// C of one run. relative_scale is s * 2^-E_w: at most 2/15 in magnitude, so it cannot overflow; where it underflows it is
-// below 2^-126, and then |c| < 2^-126 * 2^28 (|t| < 2^28), which rounds to C = 0 just as the exact value does.
+// C of one run. relative_scale is s * 2^-E_w, at most 2/15 in magnitude; block_scale is d_b * 2^FRACTION_BITS. The power of
+// two comes early because that changes no rounding: a product with d_b itself could only underflow where it is below
+// 2^-126, and then |c| < 2^-126 * 2^28 (|t| < 2^28), which rounds to C = 0 here as there.
 SAMEBITS_INLINE long long run_contribution(int dp, float asum, float relative_scale, float zero_point, float block_scale) {
   const float t = fmaf(-zero_point, asum, static_cast<float>(dp));  // z * asum is exact: one rounding
-  const float c = product(product(relative_scale, block_scale), t);
-  return llrintf(product(c, 4294967296.0f));  // RNE(c * 2^FRACTION_BITS); the power of two is exact
+  return llrintf(product(product(relative_scale, block_scale), t));
 }
 
 // ---- section 4: the result ----

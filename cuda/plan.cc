@@ -54,18 +54,21 @@ void check_buffer(const char *name, size_t index, const Buffer &buffer, uint64_t
 Plan::Plan(std::shared_ptr<Device> on, std::vector<PlanStep> steps) : device(std::move(on)), steps_(std::move(steps)) {
   check_steps();
   device->make_current();
-  workspace_ = std::make_unique<Workspace>(device->index);
-  uint64_t scratch_bytes = 1;
+  std::vector<LinearCall> calls;
   for (const PlanStep &step : steps_) {
-    scratch_bytes = std::max(scratch_bytes, Scratch(step.m, step.weight->view().shape).size_bytes);
+    calls.push_back({step.weight.get(), step.x->memory.data(), step.y->memory.data(), step.m, step.output_bf16});
   }
-  workspace_->memory = device->allocate(scratch_bytes);
+  schedule_ = std::make_unique<Schedule>(*device, calls);
+  workspace_ = std::make_unique<Workspace>(device->index);
+  workspace_->memory = device->allocate(std::max<uint64_t>(schedule_->scratch_bytes(), 1));
+  schedule_->place(workspace_->stream, workspace_->memory.data());
+  workspace_->synchronize("copying a schedule to the device");
 
   const cudaStream_t stream = workspace_->stream;
   cudaGraph_t graph = nullptr;
   check_cuda(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording a plan");
   try {
-    record();
+    schedule_->launch(stream);
   } catch (...) {
     cudaStreamEndCapture(stream, &graph);
     if (graph != nullptr) cudaGraphDestroy(graph);
@@ -86,7 +89,7 @@ Plan::~Plan() {
 void Plan::check_steps() const {
   for (size_t i = 0; i < steps_.size(); i++) {
     const PlanStep &step = steps_[i];
-    const SamebitsShape &shape = step.weight->view().shape;
+    const SamebitsShape &shape = step.weight->shape;
     if (step.m < 1 || step.m > SAMEBITS_MAX_M) {
       Failure failure;
       failure.code = "M_UNSUPPORTED";
@@ -98,33 +101,6 @@ void Plan::check_steps() const {
     }
     check_buffer("x", i, *step.x, static_cast<uint64_t>(step.m) * static_cast<uint64_t>(shape.k) * 2);
     check_buffer("y", i, *step.y, output_size_bytes(step.m, shape, step.output_bf16));
-  }
-}
-
-// All steps share one scratch: the stream runs them in order, and each kernel waits for the one before it.
-void Plan::record() const {
-  const cudaStream_t stream = workspace_->stream;
-  const Buffer *quantized = nullptr;
-  int32_t quantized_m = 0, quantized_run = 0;
-  bool after_kernel = false;
-  for (const PlanStep &step : steps_) {
-    const SamebitsDeviceWeight &view = step.weight->view();
-    const SamebitsShape &shape = view.shape;
-    const SamebitsActivations activations = Scratch(step.m, shape).at(workspace_->memory.data());
-    const int32_t run = std::min<int32_t>(SAMEBITS_BLOCK_SIZE, shape.group_size);
-    if (step.x.get() != quantized || step.m != quantized_m || run != quantized_run) {
-      const SamebitsLaunch launch = device->launch_in(stream, after_kernel);
-      check_cuda(samebits_quantize_activations(&launch, step.x->memory.data(), &activations, step.m, shape.k,
-                                               shape.group_size),
-                 "recording quantize_activations");
-    }
-    const SamebitsLaunch launch = device->launch_in(stream, true);
-    check_cuda(samebits_int4_plain_mm(&launch, &view, &activations, step.y->memory.data(), step.m, step.output_bf16),
-               "recording int4_plain_mm");
-    after_kernel = true;
-    quantized = step.y == step.x ? nullptr : step.x.get();
-    quantized_m = step.m;
-    quantized_run = run;
   }
 }
 
@@ -156,7 +132,7 @@ double read_bandwidth_gbps(Device &device, uint64_t size_bytes, int replays) {
   const DeviceMemory data = device.allocate(whole), sink = device.allocate(sizeof(uint32_t));
   Workspace workspace(device.index);
   check_cuda(cudaMemsetAsync(data.data(), 0, whole, workspace.stream), "clearing memory");
-  const SamebitsLaunch launch = device.launch_in(workspace.stream, false);
+  const SamebitsLaunch launch = device.launch_in(workspace.stream);
   Interval interval;
   double best_us = 0;
   for (int i = 0; i < replays; i++) {

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "device.hpp"
+#include "schedule.hpp"
 
 namespace samebits {
 
@@ -17,7 +17,7 @@ struct PlanStep {
 
 class Plan {
  public:
-  // Checks every step and records the graph; consecutive steps with the same x and run size quantize it once.
+  // Checks every step, schedules them all and records the schedule's launches.
   Plan(std::shared_ptr<Device> device, std::vector<PlanStep> steps);
   ~Plan();
   Plan(const Plan &) = delete;
@@ -30,11 +30,11 @@ class Plan {
 
  private:
   void check_steps() const;
-  void record() const;
 
   std::mutex mutex_;
   std::vector<PlanStep> steps_;
   std::unique_ptr<Workspace> workspace_;
+  std::unique_ptr<Schedule> schedule_;
   cudaGraphExec_t graph_ = nullptr;
 };
 

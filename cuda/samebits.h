@@ -21,6 +21,8 @@ enum {
   SAMEBITS_MAX_K = 65504,
   SAMEBITS_MAX_N = 1 << 24,
   SAMEBITS_MAX_M = 65535,
+  SAMEBITS_ROWS_PER_PASS = 4,    /* rows of x that share one pass over the weights */
+  SAMEBITS_LINEARS_PER_STEP = 3, /* linears on one x that run side by side */
   SAMEBITS_MAX_WEIGHT_EXPONENT = 100
 };
 
@@ -113,48 +115,116 @@ void samebits_interleave(const uint16_t *scale, const uint16_t *zero_point, uint
 
 struct CUstream_st;
 
-/* Where and how to launch. */
+/* Where to launch, and on what. */
 typedef struct SamebitsLaunch {
   struct CUstream_st *stream;
   int32_t multiprocessor_count;
-  /*
-   * Nonzero when the operation before this one in the stream is a kernel of ours and the device can start this one while
-   * that one drains (compute capability 9.0 and up); the kernel then waits on the device before it reads anything
-   * that another kernel writes.
-   */
-  int32_t overlaps_previous;
+  int32_t shared_bytes; /* the most shared memory that a block can have */
 } SamebitsLaunch;
 
-/* What quantize_activations writes and int4_plain_mm reads, for M rows. */
-typedef struct SamebitsActivations {
-  int8_t *codes;         /* int8[M, K], even and odd k apart in each 8 (quantize_activations.cu) */
-  float *run_terms;      /* {f32 d_b, f32 asum}[M, nRuns], nRuns = K / min(32, groupSize) */
-  int32_t *row_exponent; /* i32[M], E_x or NAN_ROW */
-} SamebitsActivations;
+/* Bytes of a row of K quantized activations (activations.cuh). */
+uint64_t samebits_quantized_row_bytes(int32_t k, int32_t group_size);
 
-/* Loads every kernel onto the current device, so that no later launch does; fails when the binary has none for it. */
-int samebits_load_quantize_activations(void);
-int samebits_load_int4_plain_mm(void);
-
-/* x bf16[M, K] -> codes, run_terms, row_exponent. */
-int samebits_quantize_activations(const SamebitsLaunch *launch, const void *x, const SamebitsActivations *out,
-                                  int32_t m, int32_t k, int32_t group_size);
+/* x bf16[M, K] -> M quantized rows. */
+int samebits_quantize_activations(const SamebitsLaunch *launch, const void *x, void *rows, int32_t m, int32_t k,
+                                  int32_t group_size);
 
 /* One packed weight on the device. */
 typedef struct SamebitsDeviceWeight {
   SamebitsShape shape;
-  SamebitsLayout layout;
-  int32_t weight_exponent;    /* E_w */
-  const void *qdata;          /* u8[N, K/2] */
-  const uint32_t *scale_zero; /* u32[N, nGroups], or [nGroups, N] when native; made by samebits_interleave */
+  int32_t weight_exponent; /* E_w */
+  void *codes;             /* in tiles (tiles.cuh) */
+  void *scale_zero;
 } SamebitsDeviceWeight;
 
-/* y[M, N] = x · wᵀ; y is f32, or bf16 when output_bf16. Passes over the weight once per four rows. */
-int samebits_int4_plain_mm(const SamebitsLaunch *launch, const SamebitsDeviceWeight *weight,
-                           const SamebitsActivations *activations, void *y, int32_t m, int32_t output_bf16);
+/* Bytes of both, padding included. */
+uint64_t samebits_tiled_code_bytes(const SamebitsShape *shape);
+uint64_t samebits_tiled_scale_bytes(const SamebitsShape *shape);
+
+/*
+ * Put `count` vectors of 16 bytes of qdata, or words of samebits_interleave, into tiles; the first is element `first` of the
+ * whole. Padding must have been zeroed.
+ */
+int samebits_tile_codes(const SamebitsLaunch *launch, const void *vectors, uint64_t first, uint64_t count,
+                        const SamebitsDeviceWeight *weight);
+int samebits_tile_scales(const SamebitsLaunch *launch, const uint32_t *words, uint64_t first, uint64_t count,
+                         const SamebitsDeviceWeight *weight);
+
+/* How the scales of a weight lie in its tiles; one of the first two says nothing. */
+typedef struct SamebitsScaleLayout {
+  int32_t groups_per_chunk; /* of 128 k */
+  int32_t log2_group_chunks;
+  int32_t tile_bytes;
+} SamebitsScaleLayout;
+
+/* One linear of a step. */
+typedef struct SamebitsLinear {
+  const void *codes;
+  const void *scale_zero;
+  void *y;         /* of the pass's first row */
+  void *quantized; /* rows of y as a later step's x, PENDING before; or NULL */
+  int32_t n;
+  int32_t first_tile, tile_end; /* its tiles among those of the step */
+  int32_t weight_exponent;
+  int32_t output_bf16;
+  SamebitsScaleLayout scale_layout;
+} SamebitsLinear;
+
+/* Linears on the same x that run side by side. */
+typedef struct SamebitsStep {
+  SamebitsLinear linears[SAMEBITS_LINEARS_PER_STEP];
+  const void *x; /* quantized rows */
+  int32_t tiles, chunks;
+} SamebitsStep;
+
+/* Adds a weight to a step as its next linear; x, y, quantized and output_bf16 are the caller's. */
+void samebits_describe_linear(const SamebitsDeviceWeight *weight, SamebitsStep *step, SamebitsLinear *linear);
+
+/* Steps that one launch runs in order, all with M rows of x and the same size of run. */
+typedef struct SamebitsWalk {
+  const SamebitsStep *steps; /* on the device */
+  int32_t count;
+  int32_t m;            /* 1..samebits_rows_per_pass */
+  int32_t group_size;   /* 16, or any other */
+  int32_t largest_k[2]; /* of the steps with even and with odd numbers */
+  void *tails;          /* samebits_tail_bytes, all bytes 0x80 */
+} SamebitsWalk;
+
+uint64_t samebits_tail_bytes(const SamebitsLaunch *launch, int32_t steps, int32_t m);
+
+/* Rows of x that one pass takes on this device, 1..SAMEBITS_ROWS_PER_PASS. */
+int32_t samebits_rows_per_pass(const SamebitsLaunch *launch, int32_t k, int32_t group_size);
+
+/* Loads every kernel onto the current device, so that no later launch does; fails when the binary has none for it. */
+int samebits_load_quantize_activations(void);
+int samebits_load_tile_weight(void);
+int samebits_load_int4_plain_mm(int32_t shared_bytes);
+int samebits_load_baseline_mm(void);
+
+/* y[M, N] = x · wᵀ for every linear of every step; y is f32, or bf16 when output_bf16. */
+int samebits_int4_plain_mm(const SamebitsLaunch *launch, const SamebitsWalk *walk);
 
 /* Reads size_bytes (a multiple of 16) of zeros once; sink, one u32, stays untouched. */
 int samebits_read_bandwidth(const SamebitsLaunch *launch, const void *data, uint64_t size_bytes, uint32_t *sink);
+
+/* ---- the benchmark's baselines (baseline_mm.cu): the plain kernel that the layout was introduced with ---- */
+
+/* A weight as its parts lie in a file, scale and zero point in either layout. */
+typedef struct SamebitsBaselineWeight {
+  SamebitsShape shape;
+  SamebitsLayout layout;
+  int32_t weight_exponent;
+  const void *qdata;
+  const uint32_t *scale_zero;
+} SamebitsBaselineWeight;
+
+uint64_t samebits_baseline_scratch_bytes(int32_t m, int32_t k);
+
+/* x bf16[M, K] -> scratch, then y[M, N] = x · wᵀ, the weight read once for every row. */
+int samebits_baseline_quantize(const SamebitsLaunch *launch, const void *x, void *scratch, int32_t m, int32_t k,
+                               int32_t group_size);
+int samebits_baseline_mm(const SamebitsLaunch *launch, const SamebitsBaselineWeight *weight, const void *scratch, void *y,
+                         int32_t m, int32_t output_bf16);
 
 #ifdef __cplusplus
 }

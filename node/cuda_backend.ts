@@ -118,7 +118,13 @@ export class CudaBackend implements Backend {
 
   async upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
     this.#session.requireLive();
-    return uploadWeight(this.#session, requireCoalesced(weight).parts(), 'coalesced', options.onProgress ?? (() => {}));
+    return uploadWeight(
+      this.#session,
+      requireCoalesced(weight).parts(),
+      'coalesced',
+      'ours',
+      options.onProgress ?? (() => {}),
+    );
   }
 
   linear(x: Activations, weight: DeviceWeight, options?: { readonly outputType?: 'f32' }): Promise<Float32Array>;
@@ -164,7 +170,12 @@ export class CudaBackend implements Backend {
       cacheSizeBytes: info.cacheSizeBytes,
       uploadNative: async (weight) => {
         session.requireLive();
-        return uploadWeight(session, { ...requireNative(weight).parts(), layout: NATIVE_LAYOUT }, 'native', () => {});
+        const parts = { ...requireNative(weight).parts(), layout: NATIVE_LAYOUT };
+        return uploadWeight(session, parts, 'native', 'baseline', () => {});
+      },
+      uploadPlain: async (weight) => {
+        session.requireLive();
+        return uploadWeight(session, requireCoalesced(weight).parts(), 'coalesced', 'baseline', () => {});
       },
       timePlan: async (plan, replays) => {
         const { handle } = ownResource(session, plan, CudaPlan, 'plan');

@@ -25,11 +25,15 @@ export class CudaWeight extends CudaResource<NativeWeight> implements DeviceWeig
   }
 }
 
+/** Which kernel a weight is uploaded for: ours, or the benchmark's baseline. */
+export type WeightKernel = 'ours' | 'baseline';
+
 /** Uploads parts whose tag is `layout`; the native side validates all of them again. A failure frees what was taken. */
 export async function uploadWeight(
   session: CudaSession,
   parts: Int4Parts & { readonly layout: string },
   layout: ScaleLayout,
+  kernel: WeightKernel,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<CudaWeight> {
   const { native, info } = session;
@@ -37,7 +41,9 @@ export async function uploadWeight(
   const scale = parts.scale.data;
   const zeroPoint = parts.zeroPoint.data;
   const description = descriptionOf(parts);
-  const begun = await session.inOrder(() => native.beginUpload(info.handle, description, layout === 'native'));
+  const begun = await session.inOrder(() =>
+    native.beginUpload(info.handle, description, layout === 'native', kernel === 'baseline'),
+  );
   const { handle, n, k, groupSize, nGroups, sizeBytes } = begun;
   const weight = new CudaWeight(session, handle, layout, n, k, groupSize, nGroups, sizeBytes);
   try {

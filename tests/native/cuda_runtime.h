@@ -38,7 +38,8 @@ enum cudaError_t {
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative = 2 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 constexpr unsigned cudaStreamNonBlocking = 1;
 
 struct CUgraph_st {
@@ -59,16 +60,18 @@ struct cudaDeviceProp {
   char name[64];
   size_t totalGlobalMem;
   int major, minor, l2CacheSize, multiProcessorCount;
+  size_t sharedMemPerBlockOptin;
 };
 struct cudaFuncAttributes {};
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   struct {
-    int programmaticStreamSerializationAllowed;
+    int cooperative;
   } val;
 };
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
   cudaStream_t stream;
   cudaLaunchAttribute *attrs;
   unsigned numAttrs;
@@ -118,7 +121,10 @@ inline cudaError_t cudaDriverGetVersion(int *version) { return *version = 13000,
 inline cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 13000, cudaSuccess; }
 
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
-  *properties = {"CUDA kernels on the host", on_host::MEMORY_BYTES, 9, 0, 1 << 20, 4};
+  // CUDA_ON_HOST_SHARED_BYTES makes it a device with less shared memory.
+  const char *const shared_bytes = std::getenv("CUDA_ON_HOST_SHARED_BYTES");
+  *properties = {"CUDA kernels on the host", on_host::MEMORY_BYTES, 9, 0, 1 << 20, 3,
+                 shared_bytes ? static_cast<size_t>(std::atoi(shared_bytes)) : size_t{227} << 10};
   return cudaSuccess;
 }
 
@@ -214,11 +220,19 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, Kernel *) {
   return cudaSuccess;
 }
 
+template <typename Kernel>
+cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) {
+  return cudaSuccess;
+}
+
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters...), Arguments... arguments) {
   const std::tuple<Parameters...> bound(arguments...);
   const dim3 grid = config->gridDim;
   const int threads = static_cast<int>(config->blockDim.x);
-  on_host::run(config->stream, [=] { simt::launch(grid, threads, [&] { std::apply(kernel, bound); }); });
+  const size_t shared_bytes = config->dynamicSmemBytes;
+  const bool together = config->numAttrs > 0;
+  on_host::run(config->stream,
+               [=] { simt::launch(grid, threads, shared_bytes, together, [&] { std::apply(kernel, bound); }); });
   return cudaSuccess;
 }

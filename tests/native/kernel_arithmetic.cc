@@ -29,10 +29,12 @@ QuantizedRow quantize(const Row &row) {
     for (const uint16_t x : row.x[b]) block_max[b] = std::max(block_max[b], x & 0x7fffu);
   }
   QuantizedRow quantized = {};
-  quantized.exponent = row_exponent_of(std::max(block_max[0], block_max[1]));
+  quantized.exponent = row_exponent_of(std::max(scale_word_of(block_max[0]), scale_word_of(block_max[1])));
   for (int b = 0; b < 2; b++) {
-    if (quantized.exponent == NAN_ROW || !block_counts(block_max[b], quantized.exponent)) continue;
-    quantized.block_scale[b] = block_scale_of(block_max[b], quantized.exponent);
+    if (quantized.exponent == NAN_ROW || scale_word_of(block_max[b]) == ZERO_BLOCK) continue;
+    const float scaled = block_scale_of(scale_word_of(block_max[b]), quantized.exponent);
+    if (scaled == 0) continue;
+    quantized.block_scale[b] = scaled * power_of_two(-FRACTION_BITS);
     const uint32_t reciprocal = block_reciprocal(block_max[b]);
     for (int i = 0; i < BLOCK_SIZE; i++) {
       quantized.magnitude[b][i] =
@@ -53,7 +55,7 @@ struct Run {
 
 int64_t contribute(const Run &run) {
   return run_contribution(run.dp, run.asum, product(scale_of(run.scale_zero), power_of_two(-run.weight_exponent)),
-                          zero_point_of(run.scale_zero), run.block_scale);
+                          zero_point_of(run.scale_zero), run.block_scale * power_of_two(FRACTION_BITS));
 }
 
 struct Total {

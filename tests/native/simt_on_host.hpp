@@ -1,7 +1,8 @@
 // Runs a kernel's own source on the host: every thread of a block is a fiber, and warps meet at shuffles and barriers.
 //
-// Blocks run one after another. A thread that does not come to a shuffle of its warp, or to a barrier of its block, is
-// what hangs a GPU; here it aborts. What this cannot show: races between blocks, memory ordering, speed.
+// Blocks run one after another, or in turns where a launch needs all of them at once. A thread that does not come to a shuffle of
+// its warp or to a barrier of its block, or that waits for what nobody will write, is what hangs a GPU; here it aborts. What
+// this cannot show: memory ordering, speed.
 
 #pragma once
 
@@ -33,17 +34,22 @@ inline float2 make_float2(float x, float y) { return {x, y}; }
 
 #define __global__
 #define __device__
+#define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ static thread_local
 
-inline thread_local dim3 threadIdx, blockIdx, gridDim;
+inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+using std::max;
 using std::min;
 
 namespace simt {
 
 constexpr int WARP = 32;
 constexpr size_t STACK_BYTES = 64 * 1024;
+// Rounds over all threads in which none came to a barrier, after which none will. Threads that look for what others write
+// take a round a look.
+constexpr int PATIENCE = 10000;
 
 struct Barrier {
   int arrived = 0;
@@ -71,44 +77,68 @@ class Block {
     }
   }
 
-  void run(const std::function<void()> &body) {
+  void begin(const std::function<void()> &body, dim3 index, size_t shared_bytes) {
     body_ = &body;
-    current = this;
+    block_index_ = index;
     for (Fiber &fiber : fibers_) fiber.done = false;
-    size_t running = fibers_.size();
-    while (running > 0) {
-      progress_ = false;
-      for (index_ = 0; index_ < fibers_.size(); index_++) {
-        if (fibers_[index_].done) continue;
-        threadIdx = dim3(static_cast<unsigned>(index_));
-        if (_setjmp(scheduler_) == 0) resume(fibers_[index_]);
-        if (fibers_[index_].done) running--;
-      }
-      if (!progress_) {
-        std::fprintf(stderr, "a thread did not come to a shuffle or barrier of the others\n");
-        std::abort();
-      }
-    }
+    running_ = fibers_.size();
+    // As on a device, shared memory begins with whatever was there; its end is watched.
+    shared_.assign(shared_bytes + GUARD_BYTES, static_cast<char>(0xa5));
   }
+
+  // Runs every thread until it waits. Whether one of them came to a barrier or to its end.
+  bool take_turn() {
+    current = this;
+    blockIdx = block_index_;
+    blockDim = dim3(static_cast<unsigned>(fibers_.size()));
+    progress_ = false;
+    for (index_ = 0; index_ < fibers_.size(); index_++) {
+      if (fibers_[index_].done) continue;
+      threadIdx = dim3(static_cast<unsigned>(index_));
+      if (_setjmp(scheduler_) == 0) resume(fibers_[index_]);
+      if (fibers_[index_].done) running_--;
+    }
+    return progress_;
+  }
+
+  bool is_running() {
+    if (running_ > 0) return true;
+    const auto *const guard = shared_.data() + shared_.size() - GUARD_BYTES;
+    if (!std::all_of(guard, guard + GUARD_BYTES, [](char byte) { return byte == static_cast<char>(0xa5); })) {
+      std::fprintf(stderr, "something was written past the end of shared memory\n");
+      std::abort();
+    }
+    return false;
+  }
+
+  char *shared_memory() { return shared_.data(); }
 
   void synchronize() { wait(barrier_, static_cast<int>(fibers_.size())); }
+  void synchronize_warp() { wait(warps_[index_ / WARP].barrier, WARP); }
 
-  // The value that lane ^ distance passed. Two buffers in turn: nobody writes one before everybody has read it.
-  uint64_t exchange(uint64_t value, int distance) {
-    const size_t lane = index_ % WARP;
+  // What every lane of the warp passed, to be read before the next call. Two buffers in turn: nobody writes one before
+  // everybody has read it.
+  template <typename T>
+  const T *gather(const T &value) {
+    static_assert(sizeof(T) <= SLOT_BYTES, "a slot holds one value");
     Warp &warp = warps_[index_ / WARP];
-    uint64_t *const slots = warp.slots[warp.barrier.generation % 2];
-    slots[lane] = value;
+    T *const slots = reinterpret_cast<T *>(warp.slots[warp.barrier.generation % 2]);
+    slots[index_ % WARP] = value;
     wait(warp.barrier, WARP);
-    return slots[lane ^ static_cast<size_t>(distance)];
+    return slots;
   }
+
+  // Lets the others write what this thread looks for.
+  void look_again() { yield(fibers_[index_]); }
 
   static inline thread_local Block *current = nullptr;
 
  private:
+  static constexpr size_t SLOT_BYTES = 32, GUARD_BYTES = 64;
+
   struct Warp {
     Barrier barrier;
-    uint64_t slots[2][WARP];
+    alignas(16) char slots[2][WARP * SLOT_BYTES];
   };
 
   static void enter() {
@@ -151,18 +181,35 @@ class Block {
   Barrier barrier_;
   jmp_buf scheduler_;
   const std::function<void()> *body_ = nullptr;
-  size_t index_ = 0;
+  dim3 block_index_;
+  std::vector<char> shared_;
+  size_t index_ = 0, running_ = 0;
   bool progress_ = false;
 };
 
-inline void launch(dim3 grid, int threads, const std::function<void()> &body) {
-  static thread_local std::map<int, Block> blocks;
-  Block &block = blocks.try_emplace(threads, threads).first->second;
+inline void give_up() {
+  std::fprintf(stderr, "a thread did not come to a shuffle or barrier of the others, or what it waits for does not come\n");
+  std::abort();
+}
+
+inline void launch(dim3 grid, int threads, size_t shared_bytes, bool together, const std::function<void()> &body) {
+  static thread_local std::map<int, std::vector<std::unique_ptr<Block>>> blocks;
+  std::vector<std::unique_ptr<Block>> &own = blocks[threads];
+  const size_t at_once = together ? static_cast<size_t>(grid.x) * grid.y : 1;
+  while (own.size() < at_once) own.push_back(std::make_unique<Block>(threads));
   gridDim = grid;
-  for (unsigned y = 0; y < grid.y; y++) {
-    for (unsigned x = 0; x < grid.x; x++) {
-      blockIdx = dim3(x, y);
-      block.run(body);
+  std::vector<Block *> running;
+  for (unsigned i = 0; i < grid.x * grid.y; i++) {
+    running.push_back(own[together ? i : 0].get());
+    running.back()->begin(body, dim3(i % grid.x, i / grid.x), shared_bytes);
+    if (running.size() < at_once) continue;
+    for (int idle = 0; !running.empty();) {
+      bool progress = false;
+      for (Block *block : running) progress = block->take_turn() || progress;
+      running.erase(std::remove_if(running.begin(), running.end(), [](Block *block) { return !block->is_running(); }),
+                    running.end());
+      idle = progress ? 0 : idle + 1;
+      if (idle > PATIENCE) give_up();
     }
   }
 }
@@ -170,15 +217,12 @@ inline void launch(dim3 grid, int threads, const std::function<void()> &body) {
 }  // namespace simt
 
 inline void __syncthreads() { simt::Block::current->synchronize(); }
+inline void __syncwarp() { simt::Block::current->synchronize_warp(); }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int distance) {
   if (mask != 0xffffffffu) std::abort();
-  uint64_t bits = 0;
-  std::memcpy(&bits, &value, sizeof value);
-  bits = simt::Block::current->exchange(bits, distance);
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
+  return simt::Block::current->gather(value)[threadIdx.x % simt::WARP ^ static_cast<unsigned>(distance)];
 }
 
 inline int __dp4a(int a, int b, int sum) {
@@ -186,16 +230,77 @@ inline int __dp4a(int a, int b, int sum) {
   return sum;
 }
 
-inline uint32_t __vmaxu2(uint32_t a, uint32_t b) {
-  return std::max(a & 0xffffu, b & 0xffffu) | std::max(a >> 16, b >> 16) << 16;
-}
-
 template <typename T>
 T __ldcs(const T *address) {
   return *address;
 }
 
-template <typename T>
-T __ldg(const T *address) {
-  return *address;
+// ---- the host's versions of what hardware.cuh gives a name ----
+
+namespace samebits {
+
+inline char *shared_memory() { return simt::Block::current->shared_memory(); }
+
+// A copy comes as late as it may, so that a read that does not wait for it sees what was there before.
+struct PendingCopies {
+  std::vector<std::vector<std::pair<uint4 *, uint4>>> groups{1};
+};
+inline thread_local std::map<const void *, std::map<unsigned, PendingCopies>> pending_copies;
+inline PendingCopies &own_copies() { return pending_copies[simt::Block::current][threadIdx.x]; }
+
+inline void copy_async(void *to, const void *from) {
+  own_copies().groups.back().emplace_back(static_cast<uint4 *>(to), *static_cast<const uint4 *>(from));
 }
+inline void commit_copies() { own_copies().groups.emplace_back(); }
+inline void await_copies(int newer) {
+  auto &groups = own_copies().groups;
+  while (groups.size() - 1 > static_cast<size_t>(newer)) {
+    for (const auto &[to, value] : groups.front()) *to = value;
+    groups.erase(groups.begin());
+  }
+}
+
+struct Barrier {
+  int count, arrivals;
+
+  void init(int of) { count = of, arrivals = 0; }
+  void arrive() { arrivals++; }
+  void wait(int phase) {
+    while (arrivals < (phase + 1) * count) simt::Block::current->look_again();
+    if (arrivals >= (phase + 2) * count) {
+      std::fprintf(stderr, "a barrier was waited for after the next phase was over\n");
+      std::abort();
+    }
+    __syncwarp();
+  }
+};
+
+inline void multiply_u8_s8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  struct Words {
+    uint32_t a[4], b[2];
+  };
+  Words own;
+  std::memcpy(own.a, a, sizeof own.a);
+  std::memcpy(own.b, b, sizeof own.b);
+  const Words *const lanes = simt::Block::current->gather(own);
+  const unsigned g = threadIdx.x % simt::WARP / 4, t = threadIdx.x % 4;
+  for (unsigned i = 0; i < 4; i++) {
+    const unsigned column = 2 * t + i % 2;
+    for (unsigned k = 0; k < 4; k++) {
+      for (unsigned half = 0; half < 2; half++) {
+        const uint32_t weights = lanes[4 * g + k].a[2 * half + i / 2], x = lanes[4 * column + k].b[half];
+        for (int shift = 0; shift < 32; shift += 8) {
+          c[i] += static_cast<uint8_t>(weights >> shift) * static_cast<int8_t>(x >> shift);
+        }
+      }
+    }
+  }
+}
+
+inline uint4 load_shared_by_all(const uint4 *from) { return *from; }
+inline uint64_t load_shared_by_all(const uint64_t *from) { return *from; }
+inline void store_shared_by_all(uint64_t *to, uint64_t value) { *to = value; }
+inline void store_shared_by_all(uint32_t *to, uint32_t value) { *to = value; }
+inline void look_again() { simt::Block::current->look_again(); }
+
+}  // namespace samebits

@@ -1,0 +1,175 @@
+// What differs between generations of GPUs, behind one name each: asynchronous copies, barriers in shared memory, products of
+// int8 on tensor cores, sums over a warp, and loads and stores that other multiprocessors see.
+//
+// Tests on the host bring their own versions (cuda_runtime.h there), with the same names and meaning.
+
+#pragma once
+
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+namespace samebits {
+
+constexpr int WARP = 32;
+constexpr unsigned ALL_LANES = 0xffffffffu;
+
+#ifdef __CUDACC__
+
+// ---- shared memory, and copies into it that a thread waits for later ----
+
+// The dynamic shared memory of the block.
+__device__ __forceinline__ char *shared_memory() {
+  extern __shared__ __align__(128) char bytes[];
+  return bytes;
+}
+
+// Starts a copy of 16 bytes from global to shared memory; only the calling lane may count on it. sm_75 has no such copy and
+// waits for its bytes here.
+__device__ __forceinline__ void copy_async(void *to, const void *from) {
+#if __CUDA_ARCH__ >= 800
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+#else
+  *static_cast<uint4 *>(to) = __ldcs(static_cast<const uint4 *>(from));
+#endif
+}
+
+// Closes a group of copies.
+__device__ __forceinline__ void commit_copies() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until at most `newer` groups of this thread are under way, 0..7.
+__device__ __forceinline__ void await_copies(int newer) {
+#if __CUDA_ARCH__ >= 800
+  switch (newer) {
+    case 7: asm volatile("cp.async.wait_group 7;" ::: "memory"); break;
+    case 6: asm volatile("cp.async.wait_group 6;" ::: "memory"); break;
+    case 5: asm volatile("cp.async.wait_group 5;" ::: "memory"); break;
+    case 4: asm volatile("cp.async.wait_group 4;" ::: "memory"); break;
+    case 3: asm volatile("cp.async.wait_group 3;" ::: "memory"); break;
+    case 2: asm volatile("cp.async.wait_group 2;" ::: "memory"); break;
+    case 1: asm volatile("cp.async.wait_group 1;" ::: "memory"); break;
+    default: asm volatile("cp.async.wait_group 0;" ::: "memory");
+  }
+#endif
+}
+
+// ---- a barrier in shared memory: phase p is over when `count` arrivals have followed those of phase p - 1 ----
+
+struct Barrier {
+  uint64_t state;
+
+  // By one thread, before the block synchronizes.
+  __device__ __forceinline__ void init(int count) {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(address()), "r"(count) : "memory");
+#else
+    state = static_cast<uint64_t>(count) << 32;
+#endif
+  }
+
+  // What the caller wrote to shared memory before is seen by whoever waits for the phase.
+  __device__ __forceinline__ void arrive() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("{ .reg .b64 ignored; mbarrier.arrive.shared.b64 ignored, [%0]; }" ::"r"(address()) : "memory");
+#else
+    __threadfence_block();
+    atomicAdd(reinterpret_cast<unsigned *>(&state), 1u);
+#endif
+  }
+
+  // For a whole warp. No phase may be waited for once the next one is over.
+  __device__ __forceinline__ void wait(int phase) {
+#if __CUDA_ARCH__ >= 800
+    uint32_t is_over;
+    do {
+      asm volatile(
+          "{ .reg .pred over; mbarrier.test_wait.parity.shared.b64 over, [%1], %2; selp.u32 %0, 1, 0, over; }"
+          : "=r"(is_over)
+          : "r"(address()), "r"(phase & 1)
+          : "memory");
+    } while (!is_over);
+#else
+    const volatile unsigned *const words = reinterpret_cast<const volatile unsigned *>(&state);
+    while (static_cast<int>(words[0] - words[1] * (static_cast<unsigned>(phase) + 1u)) < 0) {
+    }
+    __threadfence_block();
+#endif
+    __syncwarp();
+  }
+
+ private:
+  __device__ __forceinline__ uint32_t address() const { return static_cast<uint32_t>(__cvta_generic_to_shared(this)); }
+};
+
+// ---- tensor cores ----
+
+// c[16 x 8] += a[16 x 32] · b[32 x 8] over a warp. With g = lane / 4 and t = lane % 4, and four k a word: a[0], a[1] hold
+// k 4t.. of rows g and g + 8, a[2], a[3] k 16 + 4t..; b[0], b[1] the same k of column g; c[0], c[1] columns 2t and 2t + 1 of row
+// g, c[2], c[3] of row g + 8.
+__device__ __forceinline__ void multiply_u8_s8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+#pragma unroll
+    for (int rows = 0; rows < 2; rows++) {
+      asm("mma.sync.aligned.m8n8k16.row.col.s32.u8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+          : "+r"(c[2 * rows]), "+r"(c[2 * rows + 1])
+          : "r"(a[2 * half + rows]), "r"(b[half]));
+    }
+  }
+#endif
+}
+
+// ---- what other multiprocessors see: each of these is one access that cannot tear ----
+
+__device__ __forceinline__ uint4 load_shared_by_all(const uint4 *from) {
+  uint4 v;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(from)
+               : "memory");
+  return v;
+}
+
+__device__ __forceinline__ uint64_t load_shared_by_all(const uint64_t *from) {
+  uint64_t value;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void store_shared_by_all(uint64_t *to, uint64_t value) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+
+__device__ __forceinline__ void store_shared_by_all(uint32_t *to, uint32_t value) {
+  asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(value) : "memory");
+}
+
+// Between two looks at what another warp is to write.
+__device__ __forceinline__ void look_again() {}
+
+#endif
+
+// ---- over a warp; every lane gets the result ----
+
+__device__ __forceinline__ int max_over_warp(int value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return __reduce_max_sync(ALL_LANES, value);
+#else
+  for (int distance = WARP / 2; distance > 0; distance /= 2) {
+    const int other = __shfl_xor_sync(ALL_LANES, value, distance);
+    value = value > other ? value : other;
+  }
+  return value;
+#endif
+}
+
+}  // namespace samebits
