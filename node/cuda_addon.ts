@@ -84,7 +84,7 @@ export interface NativeAddon {
     device: NativeDevice,
     description: NativeWeightDescription,
     native: boolean,
-    baseline: boolean,
+    baseline?: boolean,
   ): Promise<WeightShape & { readonly handle: NativeWeight; readonly sizeBytes: number }>;
   appendQdata(weight: NativeWeight, bytes: Uint8Array): Promise<void>;
   appendScales(weight: NativeWeight, scale: Uint16Array, zeroPoint: Uint16Array): Promise<void>;
