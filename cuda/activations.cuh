@@ -2,8 +2,8 @@
 // those of a linear whose output is the next one's input.
 //
 // A row of K is padded to whole chunks of 128 k, and holds codes, then terms:
-//   codes  32 bytes a block of 32 k: first the even k, then the odd. A weight word, 8 codes of 4 bits, meets them with
-//          `w & 0x0f0f0f0f` and `w & 0xf0f0f0f0` (16 times the odd ones) and no permutation.
+//   codes  8 bytes for 8 k: first the even k, then the odd. A weight word, 8 codes of 4 bits, meets them with
+//          `w & 0x0f0f0f0f` and `w >> 4 & 0x0f0f0f0f` and no permutation.
 //   terms  {i32 scale word, f32 asum} a run of 32 or 16 k (numerics.cuh).
 // No word of a row can be PENDING, so a reader sees of every word by itself whether it has been written.
 
@@ -50,7 +50,7 @@ __device__ __forceinline__ void write_block(char *row, int chunks, int block, ui
   const int j = lane / 8, odd = lane % 8;
   if (odd < 2) {
     uint32_t *const codes = reinterpret_cast<uint32_t *>(row) + block * (BLOCK_SIZE / 4);
-    store_shared_by_all(codes + odd * BLOCKS_PER_CHUNK + j, word);
+    store_shared_by_all(codes + 2 * j + odd, word);
   }
   if (lane % (WARP / RUNS) == 0) {
     uint64_t *const terms = reinterpret_cast<uint64_t *>(row + chunks * BLOCKS_PER_CHUNK * BLOCK_SIZE);

@@ -41,20 +41,19 @@ __device__ __forceinline__ void commit_copies() {
 #endif
 }
 
-// Waits until at most `newer` groups of this thread are under way, 0..7.
-__device__ __forceinline__ void await_copies(int newer) {
+// Waits until at most NEWER groups of this thread are under way.
+template <int NEWER>
+__device__ __forceinline__ void await_copies() {
 #if __CUDA_ARCH__ >= 800
-  switch (newer) {
-    case 7: asm volatile("cp.async.wait_group 7;" ::: "memory"); break;
-    case 6: asm volatile("cp.async.wait_group 6;" ::: "memory"); break;
-    case 5: asm volatile("cp.async.wait_group 5;" ::: "memory"); break;
-    case 4: asm volatile("cp.async.wait_group 4;" ::: "memory"); break;
-    case 3: asm volatile("cp.async.wait_group 3;" ::: "memory"); break;
-    case 2: asm volatile("cp.async.wait_group 2;" ::: "memory"); break;
-    case 1: asm volatile("cp.async.wait_group 1;" ::: "memory"); break;
-    default: asm volatile("cp.async.wait_group 0;" ::: "memory");
-  }
+  asm volatile("cp.async.wait_group %0;" ::"n"(NEWER) : "memory");
 #endif
+}
+
+// threadIdx.x, kept in a register: compilers would rather read it again, which takes longer than what it is for.
+__device__ __forceinline__ int thread_of_block() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
 }
 
 // ---- a barrier in shared memory: phase p is over when `count` arrivals have followed those of phase p - 1 ----
@@ -83,25 +82,37 @@ struct Barrier {
 
   // For a whole warp. No phase may be waited for once the next one is over.
   __device__ __forceinline__ void wait(int phase) {
-#if __CUDA_ARCH__ >= 800
-    uint32_t is_over;
-    do {
-      asm volatile(
-          "{ .reg .pred over; mbarrier.test_wait.parity.shared.b64 over, [%1], %2; selp.u32 %0, 1, 0, over; }"
-          : "=r"(is_over)
-          : "r"(address()), "r"(phase & 1)
-          : "memory");
-    } while (!is_over);
-#else
-    const volatile unsigned *const words = reinterpret_cast<const volatile unsigned *>(&state);
-    while (static_cast<int>(words[0] - words[1] * (static_cast<unsigned>(phase) + 1u)) < 0) {
+    while (!is_over(phase)) {
     }
+#if __CUDA_ARCH__ < 800
     __threadfence_block();
 #endif
     __syncwarp();
   }
 
  private:
+  __device__ __forceinline__ bool is_over(int phase) const {
+#if __CUDA_ARCH__ >= 900
+    // Sleeps a while before it says no: warps that ask again and again hold up those that work.
+    uint32_t over;
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(over)
+                 : "r"(address()), "r"(phase & 1)
+                 : "memory");
+    return over != 0;
+#elif __CUDA_ARCH__ >= 800
+    uint32_t over;
+    asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(over)
+                 : "r"(address()), "r"(phase & 1)
+                 : "memory");
+    return over != 0;
+#else
+    const volatile unsigned *const words = reinterpret_cast<const volatile unsigned *>(&state);
+    return static_cast<int>(words[0] - words[1] * (static_cast<unsigned>(phase) + 1u)) >= 0;
+#endif
+  }
+
   __device__ __forceinline__ uint32_t address() const { return static_cast<uint32_t>(__cvta_generic_to_shared(this)); }
 };
 

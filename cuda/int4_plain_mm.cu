@@ -8,9 +8,9 @@
 //           stretches, one a block, and dealt out to its warps in turn. A warp has a ring of `stages` chunks in shared memory
 //           and asks for the chunk that many ahead, across tiles and steps: weights depend on nothing, so they stream while
 //           a step waits for its activations.
-// Products: on tensor cores, 16 rows times 4 blocks of k. A lane holds one block of a row. Column 2t of the activations
-//           takes the even and column 2t + 1 the odd k of block t, and nothing else, so that the product leaves in each
-//           lane's registers the dot product of that lane's own block.
+// Products: on tensor cores, 16 rows times 4 blocks of k, for two rows of x at a time. A lane holds one block of a row. Columns
+//           2t and 2t + 1 take the two rows of x for the k of block t, and nothing else, so that the product leaves in each
+//           lane's registers the dot products of that lane's own block.
 // Sums:     lanes, then warps, then blocks that share a tile: the block with the tile's first chunk adds what the others
 //           leave in `tails`. It comes to that tile last and they come to it first, so it seldom waits.
 // Steps:    the warp that finishes 32 outputs quantizes them at once if a later step reads them; readers see of every word
@@ -29,15 +29,18 @@ namespace samebits {
 namespace {
 
 constexpr int MAX_ROWS = SAMEBITS_ROWS_PER_PASS;
-constexpr int MAX_WARPS = 12, MIN_WARPS = 4;
+// The more, the less a warp's latency matters; with more rows of x each needs more registers.
+__host__ __device__ constexpr int warps_of(int m) { return m == 1 ? 16 : 12; }
+// Where shared memory is small.
+constexpr int FEW_WARPS = 6;
 // More chunks ahead give nothing; fewer would wait for every load.
-constexpr int MAX_STAGES = 6, MIN_STAGES = 2;
+constexpr int MAX_STAGES = 5, MIN_STAGES = 2;
 // Below this, more chunks ahead are better than a second copy of x.
-constexpr int ENOUGH_STAGES = 4;
+constexpr int ENOUGH_STAGES = 3;
 // Descriptions of steps that are in shared memory at a time.
 constexpr int KNOWN_STEPS = 8;
 constexpr int VECTORS_IN_FLIGHT = 4;
-constexpr uint32_t EVEN_K = 0x0f0f0f0fu, ODD_K = 0xf0f0f0f0u;
+constexpr uint32_t LOW_NIBBLES = 0x0f0f0f0fu;
 constexpr uint64_t TAIL_PENDING = 0x8080808080808080u;  // no T is so large
 constexpr int STEP_VECTORS = sizeof(SamebitsStep) / VECTOR_BYTES;
 static_assert(sizeof(SamebitsStep) % VECTOR_BYTES == 0, "steps are copied as vectors");
@@ -54,12 +57,13 @@ struct Walk {
 // Tiles whose sums may be on their way from the warps at a time.
 __host__ __device__ constexpr int slots_of(int m) { return m == 1 ? 4 : 2; }
 
-// What a block shares, followed by partial sums [slot][warp][M][TILE_ROWS], the copies of x, and the rings.
+// What a block shares besides, in this order: the rings, first because copies into lines that they do not fill from the
+// beginning take twice as long; partial sums [slot][warp][M][TILE_ROWS]; this; the copies of x.
 struct alignas(VECTOR_BYTES) Shared {
   SamebitsStep steps[KNOWN_STEPS];
   Barrier summed[slots_of(1)], freed[slots_of(1)];
   Barrier x_ready, step_done[2];  // of steps with even and with odd numbers
-  int32_t largest_word[2][MAX_WARPS][MAX_ROWS];
+  int32_t largest_word[2][warps_of(1)][MAX_ROWS];
 };
 
 __host__ __device__ constexpr int partial_bytes_of(int m, int warps) { return slots_of(m) * warps * m * TILE_ROWS * 8; }
@@ -76,32 +80,61 @@ __device__ __forceinline__ const SamebitsLinear &linear_of(const SamebitsStep &s
   return step.linears[i];
 }
 
-// A warp's way through all weights, up to `stages` chunks ahead of its arithmetic.
+// What a lane holds of a chunk: one block of four rows, and the scales and zero points of its runs.
 template <int RUNS>
+struct Chunk {
+  uint4 codes[ROWS_PER_LANE];
+  uint4 scales[RUNS];
+};
+
+// A warp's way through all weights, up to `stages` chunks ahead of its arithmetic.
+template <int RUNS, int WARPS_OF_BLOCK>
 class Stream {
  public:
-  __device__ __forceinline__ Stream(const SamebitsStep *known, char *ring, int stages)
-      : known_(known), ring_(ring), stages_(stages) {}
+  // `ring` is where this lane's vectors of the ring begin.
+  __device__ __forceinline__ Stream(const SamebitsStep *known, char *ring, int stages, int warp, int lane)
+      : known_(known), ring_(ring), stages_(stages), warp_(warp), lane_(lane) {}
 
-  // Asks for chunks until the ring is full, or the steps up to `last_step` have no more.
+  // Asks for the next chunk, which must have a place; whether the steps up to `last_step` have one.
+  __device__ __forceinline__ bool ask(int last_step) {
+    if (pair_ >= end_) next_step(last_step);
+    if (pair_ >= end_) return false;
+    copy_chunk();
+    return true;
+  }
+
+  // Asks until the ring is full.
   __device__ __forceinline__ void fill(int last_step) {
-    while (ahead_ < stages_) {
-      if (pair_ >= end_) next_step(last_step);
-      if (pair_ >= end_) return;
-      copy_chunk();
+    while (ahead_ < stages_ && ask(last_step)) {
     }
   }
 
-  // Where the oldest chunk in the ring is, once it is there.
-  __device__ __forceinline__ const char *oldest() const {
-    await_copies(ahead_ - 1);
-    return ring_ + oldest_ * stage_bytes_of(RUNS) + threadIdx.x % WARP * VECTOR_BYTES;
-  }
-
-  // That chunk is used up.
-  __device__ __forceinline__ void drop_oldest() {
+  // The oldest chunk in the ring, once it is there; its place is free then.
+  __device__ __forceinline__ Chunk<RUNS> take() {
+    if (ahead_ > 4) {
+      await_copies<4>();
+    } else if (ahead_ > 3) {
+      await_copies<3>();
+    } else if (ahead_ > 2) {
+      await_copies<2>();
+    } else if (ahead_ > 1) {
+      await_copies<1>();
+    } else {
+      await_copies<0>();
+    }
+    const char *const from = ring_ + oldest_ * stage_bytes_of(RUNS);
+    Chunk<RUNS> chunk;
+#pragma unroll
+    for (int j = 0; j < ROWS_PER_LANE; j++) {
+      chunk.codes[j] = *reinterpret_cast<const uint4 *>(from + j * WARP * VECTOR_BYTES);
+    }
+#pragma unroll
+    for (int run = 0; run < RUNS; run++) {
+      chunk.scales[run] = *reinterpret_cast<const uint4 *>(from + CHUNK_CODE_BYTES + run * WARP * VECTOR_BYTES);
+    }
     oldest_ = oldest_ + 1 == stages_ ? 0 : oldest_ + 1;
     ahead_--;
+    return chunk;
   }
 
  private:
@@ -109,7 +142,7 @@ class Stream {
     while (pair_ >= end_ && step_ < last_step) {
       const SamebitsStep &next = known_[++step_ % KNOWN_STEPS];
       chunks_ = next.chunks;
-      pair_ = first_pair(next, blockIdx.x) + static_cast<int>(threadIdx.x / WARP);
+      pair_ = first_pair(next, blockIdx.x) + warp_;
       end_ = first_pair(next, blockIdx.x + 1);
       if (pair_ >= end_) continue;
       tile_ = pair_ / chunks_;
@@ -119,23 +152,26 @@ class Stream {
   }
 
   __device__ __forceinline__ void find_linear() {
-    linear_ = &linear_of(known_[step_ % KNOWN_STEPS], tile_);
-    const size_t pair = static_cast<size_t>(tile_ - linear_->first_tile) * chunks_ + chunk_;
-    codes_ = static_cast<const char *>(linear_->codes) + pair * CHUNK_CODE_BYTES + threadIdx.x % WARP * VECTOR_BYTES;
+    const int g = lane_ / BLOCKS_PER_CHUNK, t = lane_ % BLOCKS_PER_CHUNK;
+    const SamebitsLinear &linear = linear_of(known_[step_ % KNOWN_STEPS], tile_);
+    const size_t own_tile = tile_ - linear.first_tile, pair = own_tile * chunks_ + chunk_;
+    codes_ = static_cast<const char *>(linear.codes) + pair * CHUNK_CODE_BYTES + lane_ * VECTOR_BYTES;
+    const int group = t * linear.scale_layout.groups_per_chunk / BLOCKS_PER_CHUNK;
+    scales_ = static_cast<const char *>(linear.scale_zero) + own_tile * linear.scale_layout.tile_bytes +
+              scale_offset(linear.scale_layout, 0, g, group);
+    scale_tile_bytes_ = linear.scale_layout.tile_bytes;
+    scale_step_bytes_ = scale_offset(linear.scale_layout, 0, ROWS_APART, 0);
+    log2_group_chunks_ = linear.scale_layout.log2_group_chunks;
+    last_tile_ = linear.tile_end - 1;
   }
 
   __device__ __forceinline__ void copy_chunk() {
-    const int lane = threadIdx.x % WARP, g = lane / BLOCKS_PER_CHUNK, t = lane % BLOCKS_PER_CHUNK;
-    char *const to = ring_ + newest_ * stage_bytes_of(RUNS) + lane * VECTOR_BYTES;
+    char *const to = ring_ + newest_ * stage_bytes_of(RUNS);
 #pragma unroll
     for (int j = 0; j < ROWS_PER_LANE; j++) {
       copy_async(to + j * WARP * VECTOR_BYTES, codes_ + j * WARP * VECTOR_BYTES);
     }
-    const SamebitsLinear &linear = *linear_;
-    const int group = t * linear.scale_layout.groups_per_chunk / BLOCKS_PER_CHUNK;
-    const char *const scales = static_cast<const char *>(linear.scale_zero) +
-                               static_cast<size_t>(tile_ - linear.first_tile) * linear.scale_layout.tile_bytes +
-                               scale_offset(linear.scale_layout, chunk_, g, group);
+    const char *const scales = scales_ + (chunk_ >> log2_group_chunks_) * scale_step_bytes_;
 #pragma unroll
     for (int run = 0; run < RUNS; run++) {
       copy_async(to + CHUNK_CODE_BYTES + run * WARP * VECTOR_BYTES, scales + run * VECTOR_BYTES);
@@ -144,24 +180,24 @@ class Stream {
     newest_ = newest_ + 1 == stages_ ? 0 : newest_ + 1;
     ahead_++;
 
-    const int warps = blockDim.x / WARP;
-    pair_ += warps;
-    chunk_ += warps;
-    codes_ += warps * CHUNK_CODE_BYTES;
+    pair_ += WARPS_OF_BLOCK;
+    chunk_ += WARPS_OF_BLOCK;
+    codes_ += WARPS_OF_BLOCK * CHUNK_CODE_BYTES;
     while (chunk_ >= chunks_) {
       chunk_ -= chunks_;
       tile_++;
+      scales_ += scale_tile_bytes_;
     }
-    if (tile_ >= linear.tile_end && pair_ < end_) find_linear();
+    if (tile_ > last_tile_ && pair_ < end_) find_linear();
   }
 
   const SamebitsStep *const known_;
   char *const ring_;
-  const int stages_;
+  const int stages_, warp_, lane_;
   int newest_ = 0, oldest_ = 0, ahead_ = 0;
   int step_ = -1, pair_ = 0, end_ = 0, tile_ = 0, chunk_ = 0, chunks_ = 1;
-  const SamebitsLinear *linear_ = nullptr;
-  const char *codes_ = nullptr;
+  int last_tile_ = 0, scale_tile_bytes_ = 0, scale_step_bytes_ = 0, log2_group_chunks_ = 0;
+  const char *codes_ = nullptr, *scales_ = nullptr;
 };
 
 __device__ __forceinline__ bool is_pending(const uint4 &v) {
@@ -211,56 +247,66 @@ __device__ __forceinline__ void receive(const void *x, int chunks, int row_bytes
   for (int m = 0; m < M; m++) largest[m] = max_over_warp(largest[m]);
 }
 
-// Adds to each of the lane's four rows what one chunk contributes, for M rows of x. `stage` holds the lane's vectors of the
-// chunk, x the chunk's codes of the first row, terms those of the lane's block.
+// Adds to each of the lane's four rows what one chunk contributes, for M rows of x. `x` are the codes of block t of the first
+// row, `terms` its terms.
 template <int M, int RUNS>
-__device__ __forceinline__ void multiply(int64_t (&total)[M][ROWS_PER_LANE], const char *stage, const uint4 *x,
-                                         const uint2 *terms, int row_bytes, const int (&exponent)[M], float weight_scale) {
-  const int lane = threadIdx.x % WARP, g = lane / BLOCKS_PER_CHUNK, t = lane % BLOCKS_PER_CHUNK;
-  uint4 q[ROWS_PER_LANE];
-  uint4 scales[RUNS];
+__device__ __forceinline__ void multiply(int64_t (&total)[M][ROWS_PER_LANE], const Chunk<RUNS> &chunk, const char *x,
+                                         const uint2 *terms, int row_bytes, const int (&exponent)[M], float weight_scale,
+                                         int g, int t) {
+  constexpr int PAIRS = (M + 1) / 2;
+  // This lane passes on the k of block t to column g: something only in the two columns of that block.
+  uint4 columns[PAIRS][CODE_VECTORS];
+  const uint4 *const own = reinterpret_cast<const uint4 *>(x + (g % 2) * row_bytes);
 #pragma unroll
-  for (int j = 0; j < ROWS_PER_LANE; j++) q[j] = *reinterpret_cast<const uint4 *>(stage + j * WARP * VECTOR_BYTES);
-#pragma unroll
-  for (int run = 0; run < RUNS; run++) {
-    scales[run] = *reinterpret_cast<const uint4 *>(stage + CHUNK_CODE_BYTES + run * WARP * VECTOR_BYTES);
+  for (int pair = 0; pair < PAIRS; pair++) {
+    columns[pair][0] = columns[pair][1] = make_uint4(0, 0, 0, 0);
+    if (g / 2 == t && 2 * pair + g % 2 < M) {
+      const uint4 *const row = reinterpret_cast<const uint4 *>(reinterpret_cast<const char *>(own) + 2 * pair * row_bytes);
+      columns[pair][0] = row[0];
+      columns[pair][1] = row[1];
+    }
   }
+  float block_scale[M][RUNS], asum[M][RUNS];
 #pragma unroll
   for (int m = 0; m < M; m++) {
-    // Of column g, this lane passes on the k of block t: something only in the two columns of that block.
-    uint4 even = make_uint4(0, 0, 0, 0), odd = make_uint4(0, 0, 0, 0);
-    if (g == 2 * t) even = x[t * CODE_VECTORS];
-    if (g == 2 * t + 1) odd = x[t * CODE_VECTORS + 1];
-    const uint32_t columns[4][2] = {{even.x, odd.x}, {even.y, odd.y}, {even.z, odd.z}, {even.w, odd.w}};
-    float block_scale[RUNS], asum[RUNS];
 #pragma unroll
     for (int run = 0; run < RUNS; run++) {
-      block_scale[run] = block_scale_of(static_cast<int32_t>(terms[run].x), exponent[m]);
-      asum[run] = float_from_bits(terms[run].y);
+      const uint2 term = reinterpret_cast<const uint2 *>(reinterpret_cast<const char *>(terms) + m * row_bytes)[run];
+      block_scale[m][run] = block_scale_of(static_cast<int32_t>(term.x), exponent[m]);
+      asum[m][run] = float_from_bits(term.y);
     }
+  }
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const uint4 &upper = q[2 * half], &lower = q[2 * half + 1];
-      const uint32_t words[4][2] = {{upper.x, lower.x}, {upper.y, lower.y}, {upper.z, lower.z}, {upper.w, lower.w}};
+  for (int half = 0; half < 2; half++) {
+    const uint4 &upper = chunk.codes[2 * half], &lower = chunk.codes[2 * half + 1];
+    const uint32_t words[4][2] = {{upper.x, lower.x}, {upper.y, lower.y}, {upper.z, lower.z}, {upper.w, lower.w}};
 #pragma unroll
-      for (int run = 0; run < RUNS; run++) {
-        int c[4] = {0, 0, 0, 0};
+    for (int run = 0; run < RUNS; run++) {
+      int c[PAIRS][4] = {};
 #pragma unroll
-        for (int i = run * 4 / RUNS; i < (run + 1) * 4 / RUNS; i++) {
-          const uint32_t a[4] = {words[i][0] & EVEN_K, words[i][1] & EVEN_K, words[i][0] & ODD_K, words[i][1] & ODD_K};
-          multiply_u8_s8(c, a, columns[i]);
+      for (int i = run * 4 / RUNS; i < (run + 1) * 4 / RUNS; i++) {
+        const uint32_t a[4] = {words[i][0] & LOW_NIBBLES, words[i][1] & LOW_NIBBLES, words[i][0] >> 4 & LOW_NIBBLES,
+                               words[i][1] >> 4 & LOW_NIBBLES};
+#pragma unroll
+        for (int pair = 0; pair < PAIRS; pair++) {
+          const uint4 &of = columns[pair][i / 2];
+          const uint32_t b[2] = {i % 2 == 0 ? of.x : of.z, i % 2 == 0 ? of.y : of.w};
+          multiply_u8_s8(c[pair], a, b);
         }
-        const uint32_t pair[2] = {half == 0 ? scales[run].x : scales[run].z, half == 0 ? scales[run].y : scales[run].w};
+      }
+      const uint4 &of = chunk.scales[run];
+      const uint32_t words_of_rows[2] = {half == 0 ? of.x : of.z, half == 0 ? of.y : of.w};
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-          const int dp = c[2 * r] + (c[2 * r + 1] >> 4);  // odd k came as 16 times their codes
-          total[m][2 * half + r] += run_contribution(dp, asum[run], product(scale_of(pair[r]), weight_scale),
-                                                     zero_point_of(pair[r]), block_scale[run]);
+      for (int r = 0; r < 2; r++) {
+        const float relative_scale = product(scale_of(words_of_rows[r]), weight_scale);
+        const float zero_point = zero_point_of(words_of_rows[r]);
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+          total[m][2 * half + r] += run_contribution(c[m / 2][2 * r + m % 2], asum[m][run], relative_scale, zero_point,
+                                                     block_scale[m][run]);
         }
       }
     }
-    x = reinterpret_cast<const uint4 *>(reinterpret_cast<const char *>(x) + row_bytes);
-    terms = reinterpret_cast<const uint2 *>(reinterpret_cast<const char *>(terms) + row_bytes);
   }
 }
 
@@ -296,20 +342,21 @@ __device__ __forceinline__ void finish(const SamebitsLinear &linear, int tile, i
   if (n < linear.n) static_cast<uint16_t *>(linear.y)[at] = rounded;
 }
 
-template <int M, int RUNS, bool X_IS_SHARED>
-__global__ void __launch_bounds__(MAX_WARPS *WARP, 1) int4_plain_mm(const Walk walk) {
-  constexpr int SLOTS = slots_of(M);
-  const int warps = blockDim.x / WARP, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+template <int M, int RUNS, int WARPS_OF_BLOCK, bool X_IS_SHARED>
+__global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const Walk walk) {
+  constexpr int SLOTS = slots_of(M), warps = WARPS_OF_BLOCK;
+  const int thread = thread_of_block(), warp = thread / WARP, lane = thread % WARP;
   const int g = lane / BLOCKS_PER_CHUNK, t = lane % BLOCKS_PER_CHUNK;
-  Shared &shared = *reinterpret_cast<Shared *>(shared_memory());
-  int64_t *const partial = reinterpret_cast<int64_t *>(shared_memory() + sizeof(Shared));
-  char *const x_copies = shared_memory() + sizeof(Shared) + partial_bytes_of(M, warps);
-  char *const rings = x_copies + walk.x_bytes[0] + walk.x_bytes[1];
+  char *const rings = shared_memory();
+  const int ring_bytes = walk.stages * stage_bytes_of(RUNS);
+  int64_t *const partial = reinterpret_cast<int64_t *>(rings + warps * ring_bytes);
+  Shared &shared = *reinterpret_cast<Shared *>(rings + warps * ring_bytes + partial_bytes_of(M, warps));
+  char *const x_copies = reinterpret_cast<char *>(&shared + 1);
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < SLOTS; i++) {
       shared.summed[i].init(warps);
-      shared.freed[i].init(1);
+      shared.freed[i].init(M);
     }
     shared.x_ready.init(warps);
     for (Barrier &done : shared.step_done) done.init(warps);
@@ -319,7 +366,8 @@ __global__ void __launch_bounds__(MAX_WARPS *WARP, 1) int4_plain_mm(const Walk w
   }
   __syncthreads();
 
-  Stream<RUNS> stream(shared.steps, rings + warp * walk.stages * stage_bytes_of(RUNS), walk.stages);
+  Stream<RUNS, WARPS_OF_BLOCK> stream(
+      shared.steps, rings + warp * ring_bytes + lane * VECTOR_BYTES, walk.stages, warp, lane);
   int tiles_done = 0;
   for (int number = 0; number < walk.count; number++) {
     const SamebitsStep &step = shared.steps[number % KNOWN_STEPS];
@@ -359,9 +407,8 @@ __global__ void __launch_bounds__(MAX_WARPS *WARP, 1) int4_plain_mm(const Walk w
     }
 
     const char *const x = X_IS_SHARED ? copy : static_cast<const char *>(step.x);
-    const uint4 *const x_codes = reinterpret_cast<const uint4 *>(x);
-    const uint2 *const x_terms =
-        reinterpret_cast<const uint2 *>(x + chunks * BLOCKS_PER_CHUNK * BLOCK_SIZE) + t * RUNS;
+    const char *const x_codes = x + t * BLOCK_SIZE;
+    const uint2 *const x_terms = reinterpret_cast<const uint2 *>(x + chunks * CHUNK_K) + t * RUNS;
     int pair = begin + warp;
     for (int tile = begin / chunks; tile * chunks < end; tile++, tiles_done++) {
       const SamebitsLinear &linear = linear_of(step, tile);
@@ -370,10 +417,10 @@ __global__ void __launch_bounds__(MAX_WARPS *WARP, 1) int4_plain_mm(const Walk w
       int64_t total[M][ROWS_PER_LANE] = {};
       for (; pair < min(end, tile_end); pair += warps) {
         const int chunk = pair - tile_begin;
-        multiply<M, RUNS>(total, stream.oldest(), x_codes + chunk * BLOCKS_PER_CHUNK * CODE_VECTORS,
-                          x_terms + chunk * BLOCKS_PER_CHUNK * RUNS, row_bytes, exponent, weight_scale);
-        stream.drop_oldest();
-        stream.fill(last_known);
+        const Chunk<RUNS> taken = stream.take();
+        stream.ask(last_known);
+        multiply<M, RUNS>(total, taken, x_codes + chunk * CHUNK_K, x_terms + chunk * BLOCKS_PER_CHUNK * RUNS, row_bytes,
+                          exponent, weight_scale, g, t);
       }
 
       const int slot = tiles_done % SLOTS, round = tiles_done / SLOTS;
@@ -383,50 +430,40 @@ __global__ void __launch_bounds__(MAX_WARPS *WARP, 1) int4_plain_mm(const Walk w
       for (int m = 0; m < M; m++) sums[(warp * M + m) * TILE_ROWS + t * 8 + g] = sum_over_blocks(total[m]);
       __syncwarp();
       if (lane == 0) shared.summed[slot].arrive();
-      if (warp != tiles_done % warps) continue;
+      // Each of M warps, others every time, finishes the tile for one row of x.
+      const int m = (warp + warps - tiles_done * M % warps) % warps;
+      if (m >= M) continue;
 
-      // This warp finishes the tile. What the next block left of it is on its way while the other warps arrive.
+      // What the next block left of the tile is on its way while the other warps arrive.
       const bool is_owner = begin <= tile_begin, is_shared = is_owner && end < tile_end;
-      uint64_t *const tails = walk.tails + static_cast<size_t>(number) * gridDim.x * M * TILE_ROWS + lane;
-      uint64_t tail[M];
-#pragma unroll
-      for (int m = 0; m < M; m++) {
-        tail[m] = is_shared ? load_shared_by_all(tails + ((blockIdx.x + 1) * M + m) * TILE_ROWS) : TAIL_PENDING;
-      }
+      uint64_t *const tails =
+          walk.tails + (static_cast<size_t>(number) * gridDim.x * M + m) * TILE_ROWS + lane;
+      const auto tail_of = [=](unsigned block) { return tails + static_cast<size_t>(block) * M * TILE_ROWS; };
+      const uint64_t next_tail = is_shared ? load_shared_by_all(tail_of(blockIdx.x + 1)) : TAIL_PENDING;
       shared.summed[slot].wait(round);
-      int64_t sum[M];
+      int64_t sum = 0;
 #pragma unroll
-      for (int m = 0; m < M; m++) {
-        sum[m] = 0;
-        for (int w = 0; w < warps; w++) sum[m] += sums[(w * M + m) * TILE_ROWS + lane];
-      }
+      for (int w = 0; w < warps; w++) sum += sums[(w * M + m) * TILE_ROWS + lane];
       __syncwarp();
       if (lane == 0) shared.freed[slot].arrive();
       if (!is_owner) {
-#pragma unroll
-        for (int m = 0; m < M; m++) {
-          store_shared_by_all(tails + (blockIdx.x * M + m) * TILE_ROWS, static_cast<uint64_t>(sum[m]));
-        }
+        store_shared_by_all(tail_of(blockIdx.x), static_cast<uint64_t>(sum));
         continue;
       }
-      if (is_shared) {
-        for (unsigned other = blockIdx.x + 1; other < gridDim.x && first_pair(step, other) < tile_end; other++) {
-          if (first_pair(step, other) == first_pair(step, other + 1)) continue;
-#pragma unroll
-          for (int m = 0; m < M; m++) {
-            const uint64_t *const from = tails + (other * M + m) * TILE_ROWS;
-            uint64_t part = other == blockIdx.x + 1 ? tail[m] : TAIL_PENDING;
-            while (part == TAIL_PENDING) {
-              part = load_shared_by_all(from);
-              if (part == TAIL_PENDING) look_again();
-            }
-            sum[m] += static_cast<int64_t>(part);
-          }
+      for (unsigned other = blockIdx.x + 1; is_shared && other < gridDim.x && first_pair(step, other) < tile_end; other++) {
+        if (first_pair(step, other) == first_pair(step, other + 1)) continue;
+        uint64_t part = other == blockIdx.x + 1 ? next_tail : TAIL_PENDING;
+        while (part == TAIL_PENDING) {
+          part = load_shared_by_all(tail_of(other));
+          if (part == TAIL_PENDING) look_again();
         }
-        __syncwarp();
+        sum += static_cast<int64_t>(part);
       }
+      __syncwarp();
+      int own_exponent = row_exponent[0];
 #pragma unroll
-      for (int m = 0; m < M; m++) finish<RUNS>(linear, tile - linear.first_tile, m, sum[m], row_exponent[m]);
+      for (int i = 1; i < M; i++) own_exponent = m == i ? row_exponent[i] : own_exponent;
+      finish<RUNS>(linear, tile - linear.first_tile, m, sum, own_exponent);
     }
     __syncwarp();
     if (lane == 0) shared.step_done[number % 2].arrive();
@@ -436,45 +473,48 @@ __global__ void __launch_bounds__(MAX_WARPS *WARP, 1) int4_plain_mm(const Walk w
 using Kernel = void (*)(Walk);
 
 template <int RUNS>
-Kernel kernel_for(int m, bool x_is_shared) {
-  if (!x_is_shared) return int4_plain_mm<1, RUNS, false>;
+Kernel kernel_for(int m, int warps, bool x_is_shared) {
+  if (!x_is_shared) return int4_plain_mm<1, RUNS, FEW_WARPS, false>;
+  if (warps == FEW_WARPS) return int4_plain_mm<1, RUNS, FEW_WARPS, true>;
   switch (m) {
-    case 1: return int4_plain_mm<1, RUNS, true>;
-    case 2: return int4_plain_mm<2, RUNS, true>;
-    case 3: return int4_plain_mm<3, RUNS, true>;
-    default: return int4_plain_mm<MAX_ROWS, RUNS, true>;
+    case 1: return int4_plain_mm<1, RUNS, warps_of(1), true>;
+    case 2: return int4_plain_mm<2, RUNS, warps_of(2), true>;
+    case 3: return int4_plain_mm<3, RUNS, warps_of(3), true>;
+    default: return int4_plain_mm<MAX_ROWS, RUNS, warps_of(MAX_ROWS), true>;
   }
 }
 
-// How a launch divides a block's shared memory.
+Kernel kernel_for(int m, int runs, int warps, bool x_is_shared) {
+  return runs == 1 ? kernel_for<1>(m, warps, x_is_shared) : kernel_for<2>(m, warps, x_is_shared);
+}
+
+// How a launch divides a block's shared memory. No stages when it does not suffice.
 struct Division {
   int warps, stages, x_copies;
   int x_bytes[2];
   int shared_bytes;
 };
 
-// The best that fits: as many warps as there can be, then two copies of x if they leave enough for the rings, or one. No warps
-// when not even that fits, or with no copy asked for.
-Division divide(int shared_bytes, int m, int runs, const int (&x_bytes)[2], bool x_is_shared) {
-  for (int warps = MAX_WARPS; warps >= MIN_WARPS; warps -= 2) {
-    const int fixed = static_cast<int>(sizeof(Shared)) + partial_bytes_of(m, warps);
-    const int ring_bytes = warps * stage_bytes_of(runs);
-    const int one = x_bytes[0] > x_bytes[1] ? x_bytes[0] : x_bytes[1];
-    const int most = x_is_shared ? 2 : 0;
-    for (int copies = most; copies >= (x_is_shared ? 1 : 0); copies--) {
-      if (copies == 2 && x_bytes[1] == 0) continue;
-      Division division = {warps, 0, copies, {0, 0}, 0};
-      if (copies == 1) division.x_bytes[0] = one;
-      if (copies == 2) division.x_bytes[0] = x_bytes[0], division.x_bytes[1] = x_bytes[1];
-      const int left = shared_bytes - fixed - division.x_bytes[0] - division.x_bytes[1];
-      division.stages = left < 0 ? 0 : left / ring_bytes;
-      if (division.stages > MAX_STAGES) division.stages = MAX_STAGES;
-      if (division.stages < (copies == 2 ? ENOUGH_STAGES : MIN_STAGES)) continue;
-      division.shared_bytes = fixed + division.x_bytes[0] + division.x_bytes[1] + division.stages * ring_bytes;
-      return division;
-    }
-  }
-  return {};
+Division divide(int shared_bytes, int m, int runs, int warps, int even_x_bytes, int odd_x_bytes) {
+  Division division = {warps, 0, 0, {even_x_bytes, odd_x_bytes}, 0};
+  if (even_x_bytes > 0) division.x_copies = odd_x_bytes > 0 ? 2 : 1;
+  const int used = static_cast<int>(sizeof(Shared)) + partial_bytes_of(m, warps) + even_x_bytes + odd_x_bytes;
+  const int ring_bytes = warps * stage_bytes_of(runs);
+  const int stages = used > shared_bytes ? 0 : (shared_bytes - used) / ring_bytes;
+  const int fewest = division.x_copies == 2 ? ENOUGH_STAGES : MIN_STAGES;
+  division.stages = stages < fewest ? 0 : stages > MAX_STAGES ? MAX_STAGES : stages;
+  division.shared_bytes = used + division.stages * ring_bytes;
+  return division;
+}
+
+// The best that fits: two copies of x, one, fewer warps, none.
+Division divide(int shared_bytes, int m, int runs, const int (&x_bytes)[2]) {
+  const int larger = x_bytes[0] > x_bytes[1] ? x_bytes[0] : x_bytes[1];
+  Division division = divide(shared_bytes, m, runs, warps_of(m), x_bytes[0], x_bytes[1]);
+  if (division.stages == 0) division = divide(shared_bytes, m, runs, warps_of(m), larger, 0);
+  if (division.stages == 0 && m == 1) division = divide(shared_bytes, 1, runs, FEW_WARPS, larger, 0);
+  if (division.stages == 0 && m == 1) division = divide(shared_bytes, 1, runs, FEW_WARPS, 0, 0);
+  return division;
 }
 
 int x_bytes_of(int m, int k, int runs) { return k == 0 ? 0 : m * row_bytes_of(chunks_of(k), runs); }
@@ -506,18 +546,23 @@ int32_t samebits_rows_per_pass(const SamebitsLaunch *launch, int32_t k, int32_t 
   using namespace samebits;
   const int runs = runs_of(group_size);
   for (int m = MAX_ROWS; m > 1; m--) {
-    if (divide(launch->shared_bytes, m, runs, {x_bytes_of(m, k, runs), 0}, true).warps > 0) return m;
+    if (divide(launch->shared_bytes, m, runs, {x_bytes_of(m, k, runs), 0}).stages > 0) return m;
   }
   return 1;
 }
 
 int samebits_load_int4_plain_mm(int32_t shared_bytes) {
   using namespace samebits;
-  for (int m = 0; m <= MAX_ROWS; m++) {
-    for (int runs = 1; runs <= 2; runs++) {
-      const Kernel kernel = runs == 1 ? kernel_for<1>(m, m > 0) : kernel_for<2>(m, m > 0);
-      if (const int error = load_kernel(kernel)) return error;
-      if (const int error = allow_shared_memory(kernel, shared_bytes)) return error;
+  const auto load = [=](Kernel kernel) {
+    const int error = load_kernel(kernel);
+    return error ? error : allow_shared_memory(kernel, shared_bytes);
+  };
+  for (int runs = 1; runs <= 2; runs++) {
+    for (int m = 1; m <= MAX_ROWS; m++) {
+      if (const int error = load(kernel_for(m, runs, warps_of(m), true))) return error;
+    }
+    for (const bool x_is_shared : {false, true}) {
+      if (const int error = load(kernel_for(1, runs, FEW_WARPS, x_is_shared))) return error;
     }
   }
   return cudaSuccess;
@@ -527,19 +572,15 @@ int samebits_int4_plain_mm(const SamebitsLaunch *launch, const SamebitsWalk *of)
   using namespace samebits;
   const int runs = runs_of(of->group_size);
   const int x_bytes[2] = {x_bytes_of(of->m, of->largest_k[0], runs), x_bytes_of(of->m, of->largest_k[1], runs)};
-  bool x_is_shared = true;
-  Division division = divide(launch->shared_bytes, of->m, runs, x_bytes, true);
-  if (division.warps == 0 && of->m == 1) {
-    x_is_shared = false;
-    division = divide(launch->shared_bytes, 1, runs, x_bytes, false);
-  }
-  if (of->count < 1 || of->m < 1 || of->m > MAX_ROWS || division.warps == 0) return cudaErrorInvalidValue;
+  if (of->count < 1 || of->m < 1 || of->m > MAX_ROWS) return cudaErrorInvalidValue;
+  const Division division = divide(launch->shared_bytes, of->m, runs, x_bytes);
+  if (division.stages == 0) return cudaErrorInvalidValue;
   const Walk walk = {of->steps,
                      static_cast<uint64_t *>(of->tails),
                      of->count,
                      division.stages,
                      division.x_copies,
                      {division.x_bytes[0], division.x_bytes[1]}};
-  const Kernel kernel = runs == 1 ? kernel_for<1>(of->m, x_is_shared) : kernel_for<2>(of->m, x_is_shared);
+  const Kernel kernel = kernel_for(of->m, runs, division.warps, division.x_copies > 0);
   return launch_resident_kernel(*launch, kernel, division.warps * WARP, division.shared_bytes, walk);
 }

@@ -252,9 +252,10 @@ inline void copy_async(void *to, const void *from) {
   own_copies().groups.back().emplace_back(static_cast<uint4 *>(to), *static_cast<const uint4 *>(from));
 }
 inline void commit_copies() { own_copies().groups.emplace_back(); }
-inline void await_copies(int newer) {
+template <int NEWER>
+void await_copies() {
   auto &groups = own_copies().groups;
-  while (groups.size() - 1 > static_cast<size_t>(newer)) {
+  while (groups.size() - 1 > static_cast<size_t>(NEWER)) {
     for (const auto &[to, value] : groups.front()) *to = value;
     groups.erase(groups.begin());
   }
@@ -296,6 +297,8 @@ inline void multiply_u8_s8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (
     }
   }
 }
+
+inline int thread_of_block() { return static_cast<int>(threadIdx.x); }
 
 inline uint4 load_shared_by_all(const uint4 *from) { return *from; }
 inline uint64_t load_shared_by_all(const uint64_t *from) { return *from; }
