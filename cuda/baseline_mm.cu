@@ -1,6 +1,7 @@
 // baseline_mm: the plain kernel that the [N, nGroups] layout was introduced with, and the same with [nGroups, N] as before it.
 // The benchmark compares with both; nothing else runs them. Their results have the same bits.
 //
+// Math:     as quantize_activations and int4_plain_mm.
 // Layout:   qdata u8[N, K/2], even k in the low nibble; scale_zero u32[N, nGroups] or u32[nGroups, N], scale in the low half;
 //           scratch: codes int8[M, K], even and odd k apart in each 8; {f32 d_b * 2^32, f32 asum}[M, runs]; i32 E_x[M].
 // Threads:  quantizing: 8 consecutive k a thread, and every block of threads finds the maximum of its whole row by itself.

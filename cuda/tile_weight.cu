@@ -1,8 +1,10 @@
 // tile_weight: puts a weight that arrives as it lies in a file into the tiles of tiles.cuh, once, at upload.
 //
+// Math:     none; bytes change places.
 // Layout:   qdata u8[N, K/2] as vectors of 16 bytes, a block of 32 k each; scale_zero u32[N, nGroups].
 // Threads:  one vector, or word, a thread.
 // Traffic:  reads and writes every byte once.
+// Numerics: none.
 // Limits:   16-byte aligned operands.
 
 #include "launch.cuh"

@@ -109,9 +109,12 @@ describe('kernels', () => {
   const cuda = filesIn('cuda', '.cu').filter((path) => /\b__global__\b/.test(withoutComments(textOf(path))));
   const stems = (paths: readonly string[]) => paths.map((path) => basename(path, extname(path))).sort();
 
+  /** What only CUDA has: weights put in the order of its tensor cores, and what the benchmark compares with. */
+  const ALONE = ['baseline_mm', 'tile_weight'];
+
   test('come in twins with the same stem', () => {
     expect(wgsl).not.toHaveLength(0);
-    expect(stems(cuda)).toEqual(stems(wgsl));
+    expect(stems(cuda).filter((stem) => !ALONE.includes(stem))).toEqual(stems(wgsl));
   });
 
   test.each([...wgsl, ...cuda])('%s opens with a header that has every label in order', (path) => {

@@ -1,0 +1,91 @@
+// What a launch of int4_plain_mm is told, what its blocks share, and how it divides their shared memory.
+
+#pragma once
+
+#include "tiles.cuh"
+
+namespace samebits {
+
+constexpr int MAX_ROWS = SAMEBITS_ROWS_PER_PASS;
+// The more, the less a warp's latency matters; with more rows of x each needs more registers.
+__host__ __device__ constexpr int warps_of(int m) { return m == 1 ? 16 : 12; }
+// Where shared memory is small.
+constexpr int FEW_WARPS = 6;
+// More chunks ahead give nothing; fewer would wait for every load.
+constexpr int MAX_STAGES = 5, MIN_STAGES = 2;
+// Below this, more chunks ahead are better than a second copy of x.
+constexpr int ENOUGH_STAGES = 3;
+// Descriptions of steps that are in shared memory at a time.
+constexpr int KNOWN_STEPS = 8;
+constexpr uint64_t TAIL_PENDING = 0x8080808080808080u;  // no T is so large
+constexpr int STEP_VECTORS = sizeof(SamebitsStep) / VECTOR_BYTES;
+static_assert(sizeof(SamebitsStep) % VECTOR_BYTES == 0, "steps are copied as vectors");
+
+struct Walk {
+  const SamebitsStep *steps;
+  uint64_t *tails;  // [step][block of threads][M][TILE_ROWS]
+  int count;
+  int stages;
+  int x_copies;    // in shared memory; 0 when x is read where it is
+  int x_bytes[2];  // of each copy
+};
+
+// Tiles whose sums may be on their way from the warps at a time.
+__host__ __device__ constexpr int slots_of(int m) { return m == 1 ? 4 : 2; }
+
+// What a block shares besides, in this order: the rings, first because copies into lines that they do not fill from the
+// beginning take twice as long; partial sums [slot][warp][M][TILE_ROWS]; this; the copies of x.
+struct alignas(VECTOR_BYTES) Shared {
+  SamebitsStep steps[KNOWN_STEPS];
+  Barrier summed[slots_of(1)], freed[slots_of(1)];
+  Barrier x_ready, step_done[2];  // of steps with even and with odd numbers
+  int32_t largest_word[2][warps_of(1)][MAX_ROWS];
+};
+
+__host__ __device__ constexpr int partial_bytes_of(int m, int warps) { return slots_of(m) * warps * m * TILE_ROWS * 8; }
+__host__ __device__ constexpr int stage_bytes_of(int runs) { return CHUNK_CODE_BYTES + WARP * VECTOR_BYTES * runs; }
+
+// The first (tile, chunk) pair of a block in a step; its last is before the first of the next block.
+__device__ __forceinline__ int first_pair(const SamebitsStep &step, unsigned block) {
+  return static_cast<int>(static_cast<int64_t>(step.tiles) * step.chunks * block / gridDim.x);
+}
+
+__device__ __forceinline__ const SamebitsLinear &linear_of(const SamebitsStep &step, int tile) {
+  int i = 0;
+  while (tile >= step.linears[i].tile_end) i++;
+  return step.linears[i];
+}
+
+// How a launch divides a block's shared memory. No stages when it does not suffice.
+struct Division {
+  int warps, stages, x_copies;
+  int x_bytes[2];
+  int shared_bytes;
+};
+
+inline Division divide(int shared_bytes, int m, int runs, int warps, int even_x_bytes, int odd_x_bytes) {
+  Division division = {warps, 0, 0, {even_x_bytes, odd_x_bytes}, 0};
+  if (even_x_bytes > 0) division.x_copies = odd_x_bytes > 0 ? 2 : 1;
+  const int used = static_cast<int>(sizeof(Shared)) + partial_bytes_of(m, warps) + even_x_bytes + odd_x_bytes;
+  const int ring_bytes = warps * stage_bytes_of(runs);
+  const int stages = used > shared_bytes ? 0 : (shared_bytes - used) / ring_bytes;
+  const int fewest = division.x_copies == 2 ? ENOUGH_STAGES : MIN_STAGES;
+  division.stages = stages < fewest ? 0 : stages > MAX_STAGES ? MAX_STAGES : stages;
+  division.shared_bytes = used + division.stages * ring_bytes;
+  return division;
+}
+
+// The best that fits: two copies of x, one, fewer warps, none.
+inline Division divide(int shared_bytes, int m, int runs, const int (&x_bytes)[2]) {
+  const int larger = x_bytes[0] > x_bytes[1] ? x_bytes[0] : x_bytes[1];
+  Division division = divide(shared_bytes, m, runs, warps_of(m), x_bytes[0], x_bytes[1]);
+  if (division.stages == 0) division = divide(shared_bytes, m, runs, warps_of(m), larger, 0);
+  if (division.stages == 0 && m == 1) division = divide(shared_bytes, 1, runs, FEW_WARPS, larger, 0);
+  if (division.stages == 0 && m == 1) division = divide(shared_bytes, 1, runs, FEW_WARPS, 0, 0);
+  return division;
+}
+
+inline int x_bytes_of(int m, int k, int runs) { return k == 0 ? 0 : m * row_bytes_of(chunks_of(k), runs); }
+inline int runs_of(int group_size) { return group_size == 16 ? 2 : 1; }
+
+}  // namespace samebits
