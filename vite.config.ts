@@ -24,6 +24,7 @@ const library = {
         'shaders/index': fromRoot('shaders/index.ts'),
         'node/index': fromRoot('node/index.ts'),
         'node/cli': fromRoot('node/cli.ts'),
+        'node/soak_worker': fromRoot('node/soak_worker.ts'),
         'web/index': fromRoot('web/index.ts'),
       },
       formats: ['es' as const],

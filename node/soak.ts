@@ -17,11 +17,17 @@ export interface SoakOptions {
   readonly count: number;
   /** With a case's number, all that its values are drawn from. */
   readonly seed: number;
+  /** Of these cases, every `step`th from `first` on; all of them by default. */
+  readonly first?: number;
+  readonly step?: number;
   readonly onProgress?: (doneCases: number) => void;
+  /** Asked before each case; true ends the soak with what is done by then. */
+  readonly isStopped?: () => boolean;
 }
 
 /** A wrong result, with everything that draws it again: `soakCase(seed, index)`. */
 export interface SoakMismatch extends SoakCase {
+  readonly index: number;
   readonly backend: BackendName;
   readonly outputType: OutputType;
   readonly difference: BitDifference;
@@ -33,7 +39,7 @@ export interface SoakReport {
   /** Output elements compared, of all backends and both types. */
   readonly outputs: number;
   readonly mismatchCount: number;
-  /** The first of them. */
+  /** Those of the lowest numbers. */
   readonly mismatches: readonly SoakMismatch[];
   readonly elapsedSeconds: number;
 }
@@ -42,23 +48,23 @@ export interface SoakReport {
 const IN_FLIGHT = 16;
 const KEPT_MISMATCHES = 10;
 
-/** Runs every case on every backend, in both output types at the same time. */
+/** Runs cases on every backend, in both output types at the same time. */
 export async function soak(backends: readonly Backend[], options: SoakOptions): Promise<SoakReport> {
-  const { count, seed, onProgress = () => {} } = options;
+  const { count, seed, first = 0, step = 1, onProgress = () => {}, isStopped = () => false } = options;
   const start = performance.now();
-  const mismatches: SoakMismatch[] = [];
+  let mismatches: readonly SoakMismatch[] = [];
   let mismatchCount = 0;
   let outputs = 0;
-  let next = 0;
+  let next = first;
   let done = 0;
   const work = async () => {
-    while (next < count) {
-      const of = soakCase(seed, next++);
-      const found = await Promise.all(backends.map((backend) => runCase(backend, of)));
-      for (const mismatch of found.flat()) {
-        mismatchCount++;
-        if (mismatches.length < KEPT_MISMATCHES) mismatches.push(mismatch);
-      }
+    while (next < count && !isStopped()) {
+      const index = next;
+      next += step;
+      const of = soakCase(seed, index);
+      const found = (await Promise.all(backends.map((backend) => runCase(backend, of, index)))).flat();
+      mismatchCount += found.length;
+      if (found.length > 0) mismatches = lowest([...mismatches, ...found]);
       outputs += 2 * of.m * of.n * backends.length;
       onProgress(++done);
     }
@@ -67,7 +73,25 @@ export async function soak(backends: readonly Backend[], options: SoakOptions): 
   return { seed, cases: done, outputs, mismatchCount, mismatches, elapsedSeconds: (performance.now() - start) / 1000 };
 }
 
-async function runCase(backend: Backend, of: SoakCase): Promise<SoakMismatch[]> {
+/** The report of several shares of one soak as if one thread had done them all, in the time of the longest. */
+export function mergedReport(shares: readonly SoakReport[]): SoakReport {
+  const sum = (value: (share: SoakReport) => number) => shares.reduce((total, share) => total + value(share), 0);
+  return {
+    seed: shares[0]!.seed,
+    cases: sum(({ cases }) => cases),
+    outputs: sum(({ outputs }) => outputs),
+    mismatchCount: sum(({ mismatchCount }) => mismatchCount),
+    mismatches: lowest(shares.flatMap(({ mismatches }) => mismatches)),
+    elapsedSeconds: Math.max(...shares.map(({ elapsedSeconds }) => elapsedSeconds)),
+  };
+}
+
+/** Whatever the order in which they were found. */
+function lowest(mismatches: readonly SoakMismatch[]): readonly SoakMismatch[] {
+  return [...mismatches].sort((a, b) => a.index - b.index).slice(0, KEPT_MISMATCHES);
+}
+
+async function runCase(backend: Backend, of: SoakCase, index: number): Promise<SoakMismatch[]> {
   const weight = drawSoakWeight(of);
   const x = drawSoakActivations(of);
   const handle = await backend.upload(weight);
@@ -80,7 +104,7 @@ async function runCase(backend: Backend, of: SoakCase): Promise<SoakMismatch[]> 
       { outputType: 'bf16', difference: firstDifference(bf16FromF32Array(expected), bf16, of.n) },
     ] as const;
     return compared.flatMap(({ outputType, difference }) =>
-      difference ? [{ ...of, backend: backend.name, outputType, difference }] : [],
+      difference ? [{ ...of, index, backend: backend.name, outputType, difference }] : [],
     );
   } finally {
     handle.dispose();

@@ -25,9 +25,10 @@ export async function setUp(log = (line) => process.stderr.write(`samebits set-u
     await whenChanged({
       name: 'library',
       inputs: SOURCES,
-      outputs: ['core/index.js', 'shaders/index.js', 'node/index.js', 'node/cli.js', 'web/index.js'].map(
-        (path) => `dist/${path}`,
-      ),
+      outputs: [
+        ...['core/index.js', 'shaders/index.js', 'web/index.js'],
+        ...['node/index.js', 'node/cli.js', 'node/soak_worker.js'],
+      ].map((path) => `dist/${path}`),
       work: () => buildLibrary(log),
     });
     await whenChanged({

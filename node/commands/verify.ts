@@ -1,5 +1,6 @@
 // samebits verify: every output bit of every backend against the reference.
 
+import { availableParallelism } from 'node:os';
 import { type Command, InvalidArgumentError } from 'commander';
 import {
   type Backend,
@@ -23,10 +24,13 @@ import { withSamebitsFile } from '../packed_file.js';
 import { terminalProgress } from '../progress.js';
 import { type ParityRecord, recordedCases, recordPath, writeRecord } from '../record.js';
 import { formatSoak, soak } from '../soak.js';
+import { soakOnThreads } from '../soak_threads.js';
 import { formatTable } from '../table.js';
 
-/** Cases of a soak between two signs of life. */
-const PROGRESS_STEP = 100;
+/** Between two signs of life of a soak. */
+const PROGRESS_MS = 100;
+/** Each has a device of its own. */
+const MAX_THREADS = 64;
 
 interface VerifyOptions {
   readonly backend?: readonly string[];
@@ -34,6 +38,7 @@ interface VerifyOptions {
   readonly record?: string | true;
   readonly soak?: number;
   readonly seed: number;
+  readonly threads?: number;
   readonly json?: true;
 }
 
@@ -53,6 +58,7 @@ export function registerVerify(program: Command): void {
     .option('--record [path]', 'on a CUDA machine: verify the case table and the file, and write the record')
     .option('--soak <count>', 'instead: this many small cases of mean values, drawn from the seed', parseCount)
     .option('--seed <seed>', 'seed of the soak', parseSeed, 1)
+    .option('--threads <count>', 'threads of the soak (default: the cores less two; 1 on software)', parseThreads)
     .option('--json', 'print the results as JSON')
     .action((file: string | undefined, options: VerifyOptions) => verify(file, options));
 }
@@ -67,6 +73,12 @@ function parseCount(text: string): number {
   const count = Number(text);
   if (Number.isSafeInteger(count) && count > 0) return count;
   throw new InvalidArgumentError('Expected a positive integer.');
+}
+
+function parseThreads(text: string): number {
+  const threads = parseCount(text);
+  if (threads <= MAX_THREADS) return threads;
+  throw new InvalidArgumentError(`Expected 1 to ${MAX_THREADS}.`);
 }
 
 function parseSeed(text: string): number {
@@ -116,14 +128,20 @@ async function runSoak(file: string | undefined, options: VerifyOptions, count: 
     });
   }
   const backends = available.backends.filter(({ name }) => name !== 'cpu');
+  const { seed, threads = defaultThreads(backends) } = options;
   const progress = terminalProgress();
-  const report = await soak(backends, {
-    count,
-    seed: options.seed,
-    onProgress: (done) => {
-      if (done % PROGRESS_STEP === 0) progress.update(`${done}/${count} cases, seed ${options.seed}`);
-    },
-  }).finally(() => progress.clear());
+  let shownAt = 0;
+  const onProgress = (done: number) => {
+    if (performance.now() - shownAt < PROGRESS_MS) return;
+    shownAt = performance.now();
+    progress.update(`${done}/${count} cases, seed ${seed}`);
+  };
+  const names = backends.map(({ name }) => name);
+  const running =
+    threads === 1
+      ? soak(backends, { count, seed, onProgress })
+      : soakOnThreads(names, threads, { count, seed, onProgress });
+  const report = await running.finally(() => progress.clear());
   if (options.json) {
     const devices = backends.map(({ name, device }) => ({ name, device }));
     process.stdout.write(`${JSON.stringify({ devices, unavailable: available.unavailable, ...report }, null, 1)}\n`);
@@ -132,6 +150,12 @@ async function runSoak(file: string | undefined, options: VerifyOptions, count: 
     for (const { name, reason } of available.unavailable) process.stdout.write(`${name}: SKIPPED (${reason})\n`);
   }
   if (report.mismatchCount > 0) process.exitCode = EXIT.failure;
+}
+
+/** A software device keeps every core busy by itself. */
+function defaultThreads(backends: readonly Backend[]): number {
+  if (backends.some(({ device }) => device.isSoftware)) return 1;
+  return Math.min(Math.max(1, availableParallelism() - 2), MAX_THREADS);
 }
 
 function builtInSubjects(): Subject[] {

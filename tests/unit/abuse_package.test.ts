@@ -57,13 +57,13 @@ describe('contents', () => {
   const ALLOWED = [
     /^(LICENSE|README\.md|package\.json)$/,
     /^dist\/(core|shaders|web)\/index\.js(\.map)?$/,
-    /^dist\/node\/(index|cli)\.js(\.map)?$/,
+    /^dist\/node\/(index|cli|soak_worker)\.js(\.map)?$/,
     /^dist\/[\w]+-[\w-]{8}\.js(\.map)?$/,
     /^dist\/cuda\/samebits_cuda\.node$/,
     /^dist\/types\/(core|shaders|node|web)\/[\w/]+\.d\.ts$/,
   ];
   const REQUIRED = [
-    ...['LICENSE', 'README.md', 'package.json', 'dist/node/cli.js'],
+    ...['LICENSE', 'README.md', 'package.json', 'dist/node/cli.js', 'dist/node/soak_worker.js'],
     ...['core', 'shaders', 'node', 'web'].flatMap((entry) => [
       `dist/${entry}/index.js`,
       `dist/types/${entry}/index.d.ts`,
