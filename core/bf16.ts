@@ -1,5 +1,7 @@
 // bf16 as 16-bit patterns: the upper half of an f32.
 
+import { requireF32 } from './argument_checks.js';
+
 const f32 = new Float32Array(1);
 const u32 = new Uint32Array(f32.buffer);
 
@@ -31,8 +33,12 @@ export function isFiniteBf16(bits: number): boolean {
   return (bits & 0x7f80) !== 0x7f80;
 }
 
-/** Rounds f32 values to bf16 bits, ties to even. */
+/**
+ * Rounds f32 values to bf16 bits, ties to even.
+ * @throws SamebitsError DTYPE_MISMATCH for any other array
+ */
 export function bf16FromF32Array(values: Float32Array): Uint16Array {
+  requireF32(values, 'values');
   const out = new Uint16Array(values.length);
   if (out.length === 0) return out; // a detached array has no elements, and no view can be made of its buffer
   const source = new Uint32Array(values.buffer, values.byteOffset, values.length);

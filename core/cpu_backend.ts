@@ -3,9 +3,11 @@
 import {
   checkedContents,
   checkedOutputType,
+  checkedProgress,
   checkedReplays,
   checkedSizeBytes,
   checkedSteps,
+  outputTypeOf,
 } from './argument_checks.js';
 import {
   type Backend,
@@ -112,8 +114,9 @@ export class CpuBackend implements Backend {
 
   async upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
     this.requireLive(this, 'backend');
+    const onProgress = checkedProgress(options);
     const uploaded = new CpuWeight(this, new CoalescedInt4Tensor(requireCoalesced(weight).parts()));
-    options.onProgress?.(uploaded.sizeBytes, uploaded.sizeBytes);
+    onProgress(uploaded.sizeBytes, uploaded.sizeBytes);
     return uploaded;
   }
 
@@ -122,7 +125,7 @@ export class CpuBackend implements Backend {
   linear(x: Activations, weight: DeviceWeight, options?: LinearOptions): Promise<Float32Array | Uint16Array>;
   async linear(x: Activations, weight: DeviceWeight, options: LinearOptions = {}) {
     const { tensor } = this.requireLive(this.#own(weight, CpuWeight, 'weight'), 'weight');
-    return int4PlainMM(bf16Activations(x), tensor, checkedOutputType(options.outputType));
+    return int4PlainMM(bf16Activations(x), tensor, outputTypeOf(options));
   }
 
   async createBuffer(sizeBytes: number): Promise<DeviceBuffer> {

@@ -1,14 +1,19 @@
 // The weights that the codes stand for, and the plain product with them: the path of an Int4Tensor.
 
+import { allocateOutput, kindOf, requireF32 } from './argument_checks.js';
 import { flushedNumberFromBf16 } from './bf16.js';
-import type { CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
-import type { Int4Tensor } from './int4_tensor.js';
+import { CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
+import { SamebitsError } from './errors.js';
+import { Int4Tensor } from './int4_tensor.js';
 import { activationRows } from './limits.js';
 
-/** `w = RN32(RN32(q - z) * s)` as f32[N, K], row-major, from either layout. */
+/**
+ * `w = RN32(RN32(q - z) * s)` as f32[N, K], row-major, from either layout.
+ * @throws SamebitsError LAYOUT_WRONG_TYPE for anything else; HOST_OUT_OF_MEMORY
+ */
 export function dequantize(tensor: Int4Tensor | CoalescedInt4Tensor): Float32Array {
-  const { n, k } = tensor;
-  const out = new Float32Array(n * k);
+  const { n, k } = requireWeight(tensor);
+  const out = allocateOutput(n, k, 'f32');
   for (let row = 0; row < n; row++) dequantizeRow(tensor, row, out.subarray(row * k, (row + 1) * k));
   return out;
 }
@@ -32,11 +37,12 @@ export function dequantizeRow(tensor: Int4Tensor | CoalescedInt4Tensor, row: num
  * x · wᵀ with dequantized f32 weights, summed in f64 and rounded once to f32: f32[M, N].
  * Slow and exact enough to judge accuracy by; it shares no arithmetic with int4_plain_mm.
  * @param x f32[M, K]
+ * @throws SamebitsError DTYPE_MISMATCH, LAYOUT_WRONG_TYPE, INPUT_LENGTH_MISMATCH, M_UNSUPPORTED, HOST_OUT_OF_MEMORY
  */
 export function dequantizeAndMultiply(x: Float32Array, tensor: Int4Tensor | CoalescedInt4Tensor): Float32Array {
-  const { n, k } = tensor;
-  const m = activationRows(x.length, k);
-  const y = new Float32Array(m * n);
+  const { n, k } = requireWeight(tensor);
+  const m = activationRows(requireF32(x, 'x').length, k);
+  const y = allocateOutput(m, n, 'f32');
   const weights = new Float32Array(k);
   for (let row = 0; row < n; row++) {
     dequantizeRow(tensor, row, weights);
@@ -47,4 +53,14 @@ export function dequantizeAndMultiply(x: Float32Array, tensor: Int4Tensor | Coal
     }
   }
   return y;
+}
+
+function requireWeight(tensor: Int4Tensor | CoalescedInt4Tensor): Int4Tensor | CoalescedInt4Tensor {
+  if (Int4Tensor.is(tensor) || CoalescedInt4Tensor.is(tensor)) return tensor;
+  throw new SamebitsError('LAYOUT_WRONG_TYPE', {
+    rule: 'what is dequantized must be a 4-bit weight',
+    expected: 'an Int4Tensor or a CoalescedInt4Tensor',
+    got: kindOf(tensor),
+    fix: 'Construct one from the operands, or read one from a checkpoint.',
+  });
 }

@@ -44,7 +44,8 @@ export function weightShape(n: number, k: number, groupSize: number): WeightShap
       fix: 'Pad the weight and the activations with zeros up to a multiple of 32, or keep this layer in bf16.',
     });
   }
-  const isPowerOfTwo = groupSize >= 16 && 2 ** Math.round(Math.log2(groupSize)) === groupSize;
+  const isPowerOfTwo =
+    Number.isInteger(groupSize) && groupSize >= 16 && 2 ** Math.round(Math.log2(groupSize)) === groupSize;
   if (!isPowerOfTwo || k % groupSize !== 0) {
     throw new SamebitsError('GROUP_SIZE_UNSUPPORTED', {
       rule: 'groupSize must be 16, or a power of two of at least 32, and divide K',

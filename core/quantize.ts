@@ -1,5 +1,6 @@
 // Min/max quantization of plain weights to 4 bits, one scale and zero point per group of consecutive k.
 
+import { kindOf, requireBf16, requireObject } from './argument_checks.js';
 import { bf16FromNumber, numberFromBf16 } from './bf16.js';
 import { SamebitsError } from './errors.js';
 import { Int4Tensor } from './int4_tensor.js';
@@ -25,10 +26,14 @@ const EXPONENT_MASK = 0x7f800000;
  *
  * Asymmetric: the group's range, widened to include 0, is cut into 15 steps; the zero point is an integer 0..15, so that
  * 0 stays exactly 0. Symmetric: 7.5 steps to the largest magnitude. Codes are chosen against the scale as stored (bf16).
- * @throws SamebitsError for an unsupported shape, a wrong length, or a weight that is Inf or NaN
+ * @throws SamebitsError DTYPE_MISMATCH for any other array; one for an unsupported shape, a wrong length, or a weight that
+ * is Inf or NaN
  */
 export function quantizeInt4(weights: Uint16Array | Float32Array, options: QuantizeOptions): Int4Tensor {
-  const { n, k, groupSize, nGroups } = weightShape(options.n, options.k, options.groupSize);
+  const { symmetric = false, ...asked } = requireObject(options, 'how to quantize');
+  const { n, k, groupSize, nGroups } = weightShape(asked.n, asked.k, asked.groupSize);
+  if (!(weights instanceof Float32Array)) requireBf16(weights, 'weights');
+  if (typeof symmetric !== 'boolean') throw notBoolean(symmetric);
   if (weights.length !== n * k) {
     throw new SamebitsError('INPUT_LENGTH_MISMATCH', {
       rule: 'weights must hold exactly [N, K]',
@@ -37,7 +42,6 @@ export function quantizeInt4(weights: Uint16Array | Float32Array, options: Quant
       fix: 'Pass the whole matrix, row-major.',
     });
   }
-  const symmetric = options.symmetric ?? false;
   const qdata = new Uint8Array((n * k) / 2);
   const scale = new Uint16Array(nGroups * n);
   const zeroPoint = new Uint16Array(nGroups * n);
@@ -140,6 +144,15 @@ function flushSubnormal(bits: number): number {
 
 function clampCode(value: number): number {
   return value < 0 ? 0 : value > MAX_CODE ? MAX_CODE : value;
+}
+
+function notBoolean(symmetric: unknown): SamebitsError {
+  return new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'symmetric says how zero points are chosen',
+    expected: 'true or false',
+    got: kindOf(symmetric),
+    fix: 'Leave it out for zero points that follow the range of each group.',
+  });
 }
 
 function weightNotFinite(value: number, row: number, column: number): SamebitsError {

@@ -1,5 +1,6 @@
 // What must hold of a packed weight's three operands, in either layout. Shared by the constructors and every upload.
 
+import { kindOf } from './argument_checks.js';
 import { flushedNumberFromBf16, isFiniteBf16 } from './bf16.js';
 import { SamebitsError } from './errors.js';
 import { ceilLog2 } from './exact.js';
@@ -57,15 +58,16 @@ function checkOperand<Data extends Uint8Array | Uint16Array>(
     throw new SamebitsError('DTYPE_MISMATCH', {
       rule: `${name} must be ${dtype}`,
       expected: `dtype '${dtype}' in a ${arrayType.name}`,
-      got: `dtype '${operand?.dtype}' in a ${operand?.data?.constructor?.name ?? typeof operand?.data}`,
+      got: `dtype '${String(operand?.dtype)}' in ${kindOf(operand?.data)}`,
       fix: dtype === 'bf16' ? 'Pass bf16 bit patterns; bf16FromF32Array rounds f32 values.' : 'Pass packed codes.',
     });
   }
-  if (!Array.isArray(operand.shape) || operand.shape.length !== 2) {
+  const { shape } = operand;
+  if (!Array.isArray(shape) || shape.length !== 2 || !shape.every((d) => typeof d === 'number')) {
     throw new SamebitsError('SHAPE_MISMATCH', {
       rule: `${name} must be a matrix`,
-      expected: 'rank 2',
-      got: `shape [${operand.shape}]`,
+      expected: 'a shape of two numbers',
+      got: Array.isArray(shape) ? `[${shape.map(kindOf)}]` : kindOf(shape),
       fix: 'Pack each expert or batch entry as a weight of its own.',
     });
   }

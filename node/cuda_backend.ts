@@ -4,9 +4,12 @@ import { readFileSync } from 'node:fs';
 import {
   checkedContents,
   checkedOutputType,
+  checkedProgress,
   checkedReplays,
   checkedSizeBytes,
   checkedSteps,
+  outputTypeOf,
+  requireObject,
 } from '../core/argument_checks.js';
 import {
   type Backend,
@@ -107,10 +110,11 @@ export class CudaBackend implements Backend {
   static async open(
     options: { readonly deviceIndex?: number; readonly passedOver?: readonly PassedOver[] } = {},
   ): Promise<CudaBackend> {
+    const { deviceIndex = 0, passedOver = [] } = requireObject(options, 'the options of a backend');
     const { native } = loadCudaAddon();
     try {
-      const info = await native.openDevice(options.deviceIndex ?? 0);
-      return new CudaBackend(new CudaSession(native, info), options.passedOver ?? [], native.sourcesSha256);
+      const info = await native.openDevice(deviceIndex);
+      return new CudaBackend(new CudaSession(native, info), passedOver, native.sourcesSha256);
     } catch (error) {
       throw samebitsErrorFrom(error);
     }
@@ -118,13 +122,7 @@ export class CudaBackend implements Backend {
 
   async upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
     this.#session.requireLive();
-    return uploadWeight(
-      this.#session,
-      requireCoalesced(weight).parts(),
-      'coalesced',
-      'ours',
-      options.onProgress ?? (() => {}),
-    );
+    return uploadWeight(this.#session, requireCoalesced(weight).parts(), 'coalesced', 'ours', checkedProgress(options));
   }
 
   linear(x: Activations, weight: DeviceWeight, options?: { readonly outputType?: 'f32' }): Promise<Float32Array>;
@@ -132,7 +130,7 @@ export class CudaBackend implements Backend {
   linear(x: Activations, weight: DeviceWeight, options?: LinearOptions): Promise<Float32Array | Uint16Array>;
   async linear(x: Activations, weight: DeviceWeight, options: LinearOptions = {}): Promise<Float32Array | Uint16Array> {
     const { handle } = ownResource(this.#session, weight, CudaWeight, 'weight');
-    const isBf16 = checkedOutputType(options.outputType) === 'bf16';
+    const isBf16 = outputTypeOf(options) === 'bf16';
     const y = await this.#session.call(() => this.#session.native.linear(handle, bf16Activations(x), isBf16));
     return isBf16 ? new Uint16Array(y) : new Float32Array(y);
   }

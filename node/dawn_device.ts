@@ -1,7 +1,9 @@
 // WebGPU in Node: a device from Dawn, the `webgpu` package, on a GPU or on SwiftShader.
 
 import { isMainThread } from 'node:worker_threads';
+import { kindOf } from '../core/argument_checks.js';
 import { type DeviceInfo, type PassedOver, unavailableError } from '../core/backend.js';
+import { SamebitsError } from '../core/errors.js';
 import { describeAdapter, deviceDescriptor, WebGPUBackend } from '../shaders/index.js';
 import { findSoftwareDriver, provideLoader, withDriver } from './software_vulkan.js';
 
@@ -17,6 +19,8 @@ export interface DawnDevice {
   /** The adapter must not be collected before the device; the instance never is. */
   readonly keepAlive: { readonly gpu: GPU; readonly adapter: GPUAdapter };
 }
+
+const ADAPTERS: readonly unknown[] = ['auto', 'hardware', 'software'];
 
 /** Exact times; Dawn would round them to protect web pages from each other. */
 const INSTANCE_FLAGS = ['disable-dawn-features=timestamp_quantization'];
@@ -43,6 +47,14 @@ export async function openDawnBackend(
  * @throws SamebitsError BACKEND_UNAVAILABLE with the reason
  */
 export async function openDawnDevice({ adapter: wanted = 'auto' }: DawnDeviceOptions = {}): Promise<DawnDevice> {
+  if (!ADAPTERS.includes(wanted)) {
+    throw new SamebitsError('ARGUMENT_INVALID', {
+      rule: 'an adapter is chosen by its kind',
+      expected: ADAPTERS.join(', '),
+      got: kindOf(wanted),
+      fix: 'Leave it out for a GPU, or else a CPU driver.',
+    });
+  }
   const { create } = await importDawn();
   const driver = wanted === 'hardware' || process.platform !== 'linux' ? null : findSoftwareDriver();
   if (process.platform === 'linux' && !provideLoader(driver)) {

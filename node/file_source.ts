@@ -53,8 +53,12 @@ export async function openFileSource(path: string): Promise<RandomAccessSource> 
   }
 }
 
-/** A folder of model files. */
+/**
+ * A folder of model files.
+ * @throws SamebitsError FILE_UNREADABLE for what is no path
+ */
 export function fileFolder(path: string): SourceFolder {
+  if (typeof path !== 'string') throw fileUnreadableError(path, 'no path');
   return {
     name: path,
     open: async (fileName) => {

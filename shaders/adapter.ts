@@ -1,5 +1,6 @@
 // What an adapter is, for people, and what to ask it for.
 
+import { requireFields, requireObject } from '../core/argument_checks.js';
 import type { DeviceInfo } from '../core/backend.js';
 import { LINEAR_STORAGE_BUFFERS, MAX_LINEARS, SHARED_STORAGE_BUFFERS } from './kernel_sources.js';
 
@@ -19,7 +20,7 @@ export function describeDevice(device: GPUDevice): DeviceInfo {
 
 /** Names an adapter, and says whether it is a CPU in disguise. Browsers hide much of this; what is hidden is left out. */
 export function describeAdapter(info: GPUAdapterInfo): DeviceInfo {
-  const { vendor, architecture, device, description } = info;
+  const { vendor = '', architecture = '', device = '', description = '' } = requireObject(info, 'what an adapter says');
   const everything = [vendor, architecture, device, description].join(' ');
   const software = SOFTWARE_DRIVERS.find(([pattern]) => pattern.test(everything))?.[1];
   const family = [vendor, architecture].filter((word) => word !== '').join(' ');
@@ -40,7 +41,11 @@ const USEFUL_STORAGE_BUFFERS = SHARED_STORAGE_BUFFERS + MAX_LINEARS * LINEAR_STO
  * its weights are cut into more slices, and its linears run one after the other.
  */
 export function deviceDescriptor(adapter: GPUAdapter): GPUDeviceDescriptor {
-  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = adapter.limits;
+  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = requireFields(
+    adapter,
+    'a GPUAdapter',
+    ['limits', 'features'],
+  ).limits;
   const features: GPUFeatureName[] = ['timestamp-query', 'subgroups'];
   return {
     label: 'samebits',

@@ -1,6 +1,15 @@
 // WebGPUBackend: int4_plain_mm on any GPUDevice, with the bits of the reference.
 
-import { checkedOutputType, checkedReplays, checkedSizeBytes, checkedSteps, kindOf } from '../core/argument_checks.js';
+import {
+  checkedOutputType,
+  checkedProgress,
+  checkedReplays,
+  checkedSizeBytes,
+  checkedSteps,
+  kindOf,
+  outputTypeOf,
+  requireObject,
+} from '../core/argument_checks.js';
 import {
   type Backend,
   type BenchmarkSupport,
@@ -127,6 +136,7 @@ export class WebGPUBackend implements Backend {
    */
   static async create(device: GPUDevice, options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
     requireDevice(device);
+    requireObject(options, 'the options of a backend');
     const guard = new DeviceGuard(device);
     try {
       return new WebGPUBackend(guard, await chooseVariant(guard, options), options);
@@ -149,7 +159,7 @@ export class WebGPUBackend implements Backend {
   linear(x: Activations, weight: DeviceWeight, options: LinearOptions = {}): Promise<Float32Array | Uint16Array> {
     return this.#lifetime.track(async () => {
       const own = this.#ownWeight(weight);
-      const outputType = checkedOutputType(options.outputType);
+      const outputType = outputTypeOf(options);
       const bf16 = bf16Activations(x);
       activationRows(bf16.length, own.k);
       const rows = bf16 === x ? bf16.slice() : bf16;
@@ -268,7 +278,7 @@ export class WebGPUBackend implements Backend {
   }
 
   async #uploadValid(valid: WeightData, exponent: number, options: UploadOptions): Promise<DeviceWeight> {
-    const onProgress = options.onProgress ?? (() => {});
+    const onProgress = checkedProgress(options);
     const slices = await uploadSlices(this.#guard, valid, exponent, this.#maxBindingBytes, onProgress);
     const uploaded = new WebGPUWeight(this, valid, slices, (weight) => this.#handles.delete(weight));
     this.#handles.add(uploaded);

@@ -1,6 +1,7 @@
 // Converts a model into a samebits checkpoint, from plain weights or from 4-bit ones of another format: one pass over the
 // source, bounded memory, same bytes every time.
 
+import { requireFields, requireObject } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
 import type { WeightShape } from '../limits.js';
 import { isDtype } from './dtypes.js';
@@ -80,6 +81,7 @@ const QUANTIZED_NAMES =
  * has nothing to pack; those of selectTensors
  */
 export async function planConversion(model: ModelCheckpoint, options: SelectionOptions = {}): Promise<ConversionPlan> {
+  requireFields(model, 'an open model', ['tensors', 'files', 'config']);
   if (model.files.some(isTagged)) {
     throw unsupported(model, 'must not be a samebits checkpoint', 'a samebits checkpoint, converted already');
   }
@@ -129,6 +131,9 @@ export async function runConversion(
   sink: RandomAccessSink,
   control: ConversionControl = {},
 ): Promise<ConversionReport> {
+  requireFields(plan, 'a plan', ['output', 'tensors']);
+  requireFields(sink, 'a sink', ['writeAt']);
+  requireObject(control, 'the control of a conversion');
   const converted: ConvertedTensor[] = [];
   const buffers = { source: new SliceBuffers(), packed: new SliceBuffers() };
   let doneBytes = 0;

@@ -1,5 +1,6 @@
 // Any tensor of any readable checkpoint as f32[N, K], a slice at a time: what other tools should find in the same file.
 
+import { requireFields, requireObject } from '../argument_checks.js';
 import { flushedNumberFromBf16 } from '../bf16.js';
 import { SamebitsError } from '../errors.js';
 import { findWeights } from './importers.js';
@@ -36,7 +37,8 @@ export async function dequantizedSource(
   name: string,
   options: ImportOptions = {},
 ): Promise<DequantizedSource> {
-  for (const file of model.files) {
+  requireObject(options, 'the options of an import');
+  for (const file of requireFields(model, 'an open model', ['tensors', 'files', 'config']).files) {
     if (!isTagged(file) || !(file instanceof SafetensorsFile)) continue;
     const packed = asSamebitsFile(file);
     const shape = packed.weights.get(name);

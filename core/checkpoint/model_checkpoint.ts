@@ -1,5 +1,6 @@
 // A model: as Hugging Face lays it out, one safetensors file or shards with an index and the config beside them, or GGUF.
 
+import { requireFields } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
 import { openGguf } from './gguf_file.js';
 import { decodeUtf8, openSafetensors, type SafetensorsFile } from './safetensors_reader.js';
@@ -35,6 +36,7 @@ export interface ModelCheckpoint {
  * openSafetensors and openGguf throw
  */
 export async function openModelCheckpoint(folder: SourceFolder, entry?: string): Promise<ModelCheckpoint> {
+  requireFields(folder, 'a folder', ['open']);
   const opened: TensorFile[] = [];
   const close = async () => {
     await Promise.all(opened.map((file) => file.close()));
@@ -45,7 +47,7 @@ export async function openModelCheckpoint(folder: SourceFolder, entry?: string):
     return file;
   }
   try {
-    const first = entry ?? (await defaultEntry(folder));
+    const first = String(entry ?? (await defaultEntry(folder)));
     if (first.endsWith('.gguf')) {
       const shards = [];
       for (const fileName of ggufShards(first)) shards.push(await open(fileName, openGguf));

@@ -1,8 +1,9 @@
 // Opens a safetensors file: u64 header length, JSON header, data. Reads tensors on request and keeps none.
 
+import { requireFields } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
 import { MAX_HEADER_BYTES, parseSafetensorsHeader, type TensorInfo } from './safetensors_header.js';
-import type { RandomAccessSource } from './source.js';
+import { checkRange, type RandomAccessSource } from './source.js';
 import { quoted } from './tensor_error.js';
 
 const LENGTH_BYTES = 8;
@@ -42,13 +43,18 @@ export class SafetensorsFile {
    * memory of `into` where it is given and can be filled.
    * @throws SamebitsError FILE_TENSOR_MISSING, FILE_TRUNCATED, FILE_UNREADABLE
    */
-  read(
+  async read(
     name: string,
     start = 0,
-    length = this.tensor(name).sizeBytes - start,
+    length?: number,
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    return this.source.read(this.tensor(name).offset + start, length, into);
+    const { offset, sizeBytes } = this.tensor(name);
+    const what = `tensor ${quoted(name)}`;
+    checkRange(what, sizeBytes, start, 0);
+    const lengthBytes = length ?? sizeBytes - start;
+    checkRange(what, sizeBytes, start, lengthBytes);
+    return this.source.read(offset + start, lengthBytes, into);
   }
 
   close(): Promise<void> {
@@ -62,7 +68,7 @@ export class SafetensorsFile {
  * parseSafetensorsHeader
  */
 export async function openSafetensors(source: RandomAccessSource): Promise<SafetensorsFile> {
-  const { name, sizeBytes } = source;
+  const { name, sizeBytes } = requireFields(source, 'a source', ['sizeBytes', 'read', 'close']);
   if (sizeBytes < LENGTH_BYTES) throw truncated(name, 'at least 8 bytes', sizeBytes);
   const start = await source.read(0, LENGTH_BYTES);
   const headerBytes = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true);

@@ -1,6 +1,7 @@
 // Writes samebits checkpoints: the layout from shapes first, then tensors as they come.
 
-import type { CoalescedInt4Tensor } from '../coalesced_int4_tensor.js';
+import { kindOf, requireBytes, requireFields, requireList } from '../argument_checks.js';
+import { type CoalescedInt4Tensor, requireCoalesced } from '../coalesced_int4_tensor.js';
 import { SamebitsError } from '../errors.js';
 import type { WeightShape } from '../limits.js';
 import { planSafetensors, type SafetensorsPlan, type TensorSpec } from './safetensors_writer.js';
@@ -66,10 +67,12 @@ export function offsetIn(plan: SafetensorsPlan, name: string): number {
 
 /**
  * Writes a whole checkpoint from tensors in memory.
- * @throws SamebitsError ARGUMENT_INVALID for names that collide or data that is not its shape
+ * @throws SamebitsError ARGUMENT_INVALID for names that collide, data that is not its shape and what is no content;
+ * LAYOUT_WRONG_TYPE, DTYPE_MISMATCH
  */
 export async function writeSamebitsFile(sink: RandomAccessSink, content: SamebitsContent): Promise<void> {
-  const { weights, plainTensors = [], convertedFrom } = content;
+  requireFields(sink, 'a sink', ['writeAt']);
+  const { weights, plainTensors = [], convertedFrom } = checkedContent(content);
   const plan = planSamebitsFile(weights, plainTensors, convertedFrom);
   await sink.writeAt(0, plan.header);
   for (const [name, weight] of weights) {
@@ -88,4 +91,29 @@ export async function writeSamebitsFile(sink: RandomAccessSink, content: Samebit
     }
     await sink.writeAt(offset, data);
   }
+}
+
+function checkedContent(content: SamebitsContent): SamebitsContent {
+  const { weights, plainTensors = [], convertedFrom } = requireFields(content, 'what a file is to hold', ['weights']);
+  if (!(weights instanceof Map))
+    throw wrongContent('the packed weights of a file', 'a Map from names to weights', weights);
+  for (const [name, weight] of weights) {
+    if (typeof name !== 'string') throw wrongContent('the name of a weight', 'a string', name);
+    requireCoalesced(weight);
+  }
+  for (const tensor of requireList(plainTensors, 'plain tensors')) {
+    const { name, dtype, shape, data } = requireFields(tensor, 'a plain tensor', ['name', 'dtype', 'shape', 'data']);
+    for (const text of [name, dtype]) {
+      if (typeof text !== 'string') throw wrongContent('the name and dtype of a tensor', 'strings', text);
+    }
+    requireList(shape, 'the shape of a tensor');
+    requireBytes(data, 'the data of a tensor');
+  }
+  if (convertedFrom === undefined || typeof convertedFrom === 'string') return content;
+  throw wrongContent('what a file was converted from', 'a string', convertedFrom);
+}
+
+function wrongContent(what: string, expected: string, got: unknown): SamebitsError {
+  const rule = `${what} must be of its type`;
+  return new SamebitsError('ARGUMENT_INVALID', { rule, expected, got: kindOf(got), fix: 'See SamebitsContent.' });
 }

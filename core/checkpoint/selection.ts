@@ -1,5 +1,6 @@
 // Which tensors of a model are packed, which are kept as they are, which stay behind, and why.
 
+import { requireFields, requireObject } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
 import { MAX_K, type WeightShape, weightShape } from '../limits.js';
 import { isDtype } from './dtypes.js';
@@ -73,7 +74,8 @@ export async function selectTensors(
   model: ModelCheckpoint,
   options: SelectionOptions = {},
 ): Promise<readonly Selection[]> {
-  const groupSize = options.groupSize ?? DEFAULT_GROUP_SIZE;
+  requireFields(model, 'an open model', ['tensors', 'files', 'config']);
+  const groupSize = requireObject(options, 'the options of a selection').groupSize ?? DEFAULT_GROUP_SIZE;
   // Against a K that every supported group size divides.
   weightShape(1, 2 ** Math.floor(Math.log2(MAX_K)), groupSize);
   const layout = new LayoutChoice(options);

@@ -1,5 +1,6 @@
 // Where checkpoint bytes come from: a file, a Blob, an HTTP range or memory, read a piece at a time.
 
+import { requireBytes, requireFields } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
 
 /** Bytes that can be read at any offset. Whoever opened it closes it. */
@@ -23,15 +24,19 @@ export interface SourceFolder {
   open(fileName: string): Promise<RandomAccessSource | undefined>;
 }
 
-/** Bytes in memory as a source. `bytes` must not be written to while it is in use. */
+/**
+ * Bytes in memory as a source. `bytes` must not be written to while it is in use.
+ * @throws SamebitsError DTYPE_MISMATCH for anything but a Uint8Array
+ */
 export function memorySource(bytes: Uint8Array, name = 'memory'): RandomAccessSource {
+  requireBytes(bytes, 'the bytes of a source');
   return {
     name,
     sizeBytes: bytes.byteLength,
     read: async (offset, length, into) => {
       checkRange(name, bytes.byteLength, offset, length);
       if (!into) return new Uint8Array(bytes.subarray(offset, offset + length));
-      into.set(bytes.subarray(offset, offset + length));
+      requireBytes(into, 'what is read into').set(bytes.subarray(offset, offset + length));
       return into.subarray(0, length);
     },
     close: async () => {},
@@ -40,6 +45,7 @@ export function memorySource(bytes: Uint8Array, name = 'memory'): RandomAccessSo
 
 /** Named byte arrays as a folder. */
 export function memoryFolder(files: ReadonlyMap<string, Uint8Array>, name = 'memory'): SourceFolder {
+  requireFields(files, 'the files of a folder', ['get']);
   return {
     name,
     open: async (fileName) => {
@@ -54,11 +60,12 @@ export function memoryFolder(files: ReadonlyMap<string, Uint8Array>, name = 'mem
  * @throws SamebitsError FILE_TRUNCATED
  */
 export function checkRange(name: string, sizeBytes: number, offset: number, length: number): void {
-  if (offset >= 0 && length >= 0 && offset + length <= sizeBytes) return;
+  const isRange = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0;
+  if (isRange && offset + length <= sizeBytes) return;
   throw new SamebitsError('FILE_TRUNCATED', {
     rule: `what is read from ${name} must lie in the file`,
-    expected: `a range in 0..${sizeBytes}`,
-    got: `${length} bytes from ${offset}`,
-    fix: 'The file was cut short; fetch it again.',
+    expected: `a range in 0..${String(sizeBytes)}`,
+    got: `${String(length)} bytes from ${String(offset)}`,
+    fix: 'Ask for bytes that are there; a file that was cut short must be fetched again.',
   });
 }

@@ -1,5 +1,6 @@
 // The tag that makes a safetensors file a samebits checkpoint: written, read, and its absence explained.
 
+import { requireFields } from '../argument_checks.js';
 import { COALESCED_LAYOUT } from '../coalesced_int4_tensor.js';
 import { type ErrorCode, SamebitsError } from '../errors.js';
 import { type WeightShape, weightShape } from '../limits.js';
@@ -32,7 +33,8 @@ export function tagMetadata(
 }
 
 /** Whether the file says that it is a samebits checkpoint, of whatever layout. */
-export function isTagged({ metadata }: Pick<TensorFile, 'metadata'>): boolean {
+export function isTagged(file: Pick<TensorFile, 'metadata'>): boolean {
+  const { metadata } = requireFields(file, 'an open file', ['metadata']);
   return metadata.get('format') === FORMAT && metadata.has('layout');
 }
 

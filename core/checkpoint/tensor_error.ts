@@ -7,7 +7,8 @@ const MAX_QUOTED = 200;
 const INVISIBLE = /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 /** A string of the file's as JSON would write it, cut when it is long. */
-export function quoted(text: string): string {
+export function quoted(name: string): string {
+  const text = String(name); // what callers pass for a name may be anything
   const cut = text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
   return JSON.stringify(cut).replace(INVISIBLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -1,8 +1,9 @@
 // The built-in case table: one list that feeds every backend, the recorded runs and the page. Drawn from names alone.
 
+import { requireObject } from '../argument_checks.js';
 import { bf16FromNumber } from '../bf16.js';
 import { Int4Tensor } from '../int4_tensor.js';
-import { BLOCK_SIZE, MAX_K, weightShape } from '../limits.js';
+import { BLOCK_SIZE, checkRows, MAX_K, weightShape } from '../limits.js';
 import { Random } from './random.js';
 
 /** How the scales and zero points of a case are drawn. */
@@ -103,9 +104,12 @@ export const CASES: readonly ParityCase[] = ROWS.map(
   }),
 );
 
-/** The weight of a case, in the interchange layout; repack it for the coalesced operator. */
+/**
+ * The weight of a case, in the interchange layout; repack it for the coalesced operator.
+ * @throws SamebitsError for a shape that is not supported
+ */
 export function drawWeight(of: Pick<ParityCase, 'name' | 'n' | 'k' | 'groupSize' | 'weights'>): Int4Tensor {
-  const { n, k, groupSize, nGroups } = weightShape(of.n, of.k, of.groupSize);
+  const { n, k, groupSize, nGroups } = weightShape(requireObject(of, 'a case').n, of.k, of.groupSize);
   const random = Random.named(`${of.name} weight`);
   const qdata = new Uint8Array((n * k) / 2);
   if (of.weights === 'saturated') qdata.fill(0xff);
@@ -177,9 +181,14 @@ function drawZeroPoint(kind: WeightKind, random: Random): number {
   }
 }
 
-/** Activations bf16[m, k] of a kind, drawn from a name. */
+/**
+ * Activations bf16[m, k] of a kind, drawn from a name.
+ * @throws SamebitsError M_UNSUPPORTED, K_UNSUPPORTED
+ */
 export function drawActivations(of: Pick<ParityCase, 'name' | 'm' | 'k' | 'activations'>): Uint16Array {
-  const { m, k } = of;
+  const { m, k } = requireObject(of, 'a case');
+  checkRows(m);
+  weightShape(1, k, BLOCK_SIZE);
   const random = Random.named(`${of.name} activations`);
   const x = new Uint16Array(m * k);
   const blockExponents = Array.from({ length: (m * k) / BLOCK_SIZE }, () => random.below(254) + 1);

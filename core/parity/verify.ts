@@ -1,7 +1,8 @@
 // Runs a weight on backends and compares every output bit with the reference.
 
+import { requireList } from '../argument_checks.js';
 import type { Backend, BackendName, DeviceWeight } from '../backend.js';
-import type { CoalescedInt4Tensor } from '../coalesced_int4_tensor.js';
+import { type CoalescedInt4Tensor, requireCoalesced } from '../coalesced_int4_tensor.js';
 import { int4PlainMM, type OutputType } from '../reference.js';
 import { drawActivations } from './cases.js';
 import { type BitDifference, firstDifference } from './compare.js';
@@ -37,21 +38,29 @@ export interface ParityResult {
   readonly outcomes: readonly ParityOutcome[];
 }
 
-/** The inputs on which a weight of a file is verified, drawn from its name. */
+/**
+ * The inputs on which a weight of a file is verified, drawn from its name.
+ * @throws SamebitsError ARGUMENT_INVALID, M_UNSUPPORTED, K_UNSUPPORTED
+ */
 export function fileInputs(tensor: string, k: number, rows: readonly number[] = VERIFY_ROWS): ParityInput[] {
-  return rows.map((m) => {
-    const name = `${tensor} m${m}`;
+  return requireList(rows, 'rows').map((m) => {
+    const name = `${String(tensor)} m${m}`;
     return { name, m, x: drawActivations({ name, m, k, activations: 'plain' }) };
   });
 }
 
-/** Uploads `weight` once to each backend and runs every input there, f32 and bf16. */
+/**
+ * Uploads `weight` once to each backend and runs every input there, f32 and bf16.
+ * @throws SamebitsError what the backends refuse
+ */
 export async function* verifyWeight(
   weight: CoalescedInt4Tensor,
   inputs: readonly ParityInput[],
   backends: readonly Backend[],
 ): AsyncGenerator<ParityResult> {
-  const { n, k, groupSize } = weight;
+  const { n, k, groupSize } = requireCoalesced(weight);
+  requireList(inputs, 'inputs');
+  requireList(backends, 'backends');
   const uploaded: { backend: Backend; handle: DeviceWeight }[] = [];
   try {
     for (const backend of backends) uploaded.push({ backend, handle: await backend.upload(weight) });

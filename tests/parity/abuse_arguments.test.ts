@@ -113,6 +113,19 @@ const ABUSES: readonly Abuse[] = [
     values: [null, '', 'f16', 'F32', 0, {}, ['f32'], new String('f32')],
     call: ({ backend, weight, drawn }, outputType) => backend.linear(drawn.x, weight, { outputType }),
   },
+  ...(['linear', 'upload'] as const).map((name) => ({
+    what: `${name} with options that are none`,
+    codes: ['ARGUMENT_INVALID'] as const,
+    values: NOT_OBJECTS.filter((value) => value !== undefined),
+    call: ({ backend, weight, drawn }: Control, value: never) =>
+      name === 'linear' ? backend.linear(drawn.x, weight, value) : backend.upload(drawn.weight, value),
+  })),
+  {
+    what: 'upload that calls what is no function',
+    codes: ['ARGUMENT_INVALID'],
+    values: [...NOT_OBJECTS.filter((value) => value !== undefined && typeof value !== 'function'), {}, []],
+    call: ({ backend, drawn }, onProgress) => backend.upload(drawn.weight, { onProgress }),
+  },
   {
     what: 'a buffer of no size',
     codes: ['ARGUMENT_INVALID'],
