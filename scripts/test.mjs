@@ -9,7 +9,7 @@ import { setUp } from './setup.mjs';
 import { clearReport, readPlaywrightReport, readVitestReport } from './test-counts.mjs';
 
 /** What SAMEBITS_REQUIRE may name, and how the line of a test on it begins. */
-const REQUIRABLE = { cuda: 'cuda:', webgpu: 'webgpu (Dawn):', chromium: 'webgpu (Chromium' };
+const REQUIRABLE = { cuda: 'cuda:', webgpu: 'webgpu (Dawn):', chromium: 'webgpu (Chromium', audit: 'audit (npm):' };
 const required = (process.env['SAMEBITS_REQUIRE'] ?? '').split(',').filter((name) => name !== '');
 
 const results = join(root, 'test-results');
