@@ -5,6 +5,7 @@ import { delimiter, join } from 'node:path';
 import type { Command } from 'commander';
 import { type BackendName, type DeviceInfo, SamebitsError } from '../../core/index.js';
 import { version } from '../../package.json';
+import { probeCuda } from '../cuda_addon.js';
 import { BACKEND_ORDER, openBackend } from '../open_backend.js';
 
 interface Finding {
@@ -14,6 +15,8 @@ interface Finding {
   /** Empty when there is nothing to fix. */
   readonly fix: string;
   readonly device?: DeviceInfo;
+  /** Of the CUDA addon, which may be there without a device. */
+  readonly addon?: Readonly<Record<string, string>>;
 }
 
 export function registerDoctor(program: Command): void {
@@ -28,7 +31,7 @@ async function doctor(options: { readonly json?: true }): Promise<void> {
   const findings: Finding[] = [
     { what: 'samebits', status: 'ok', detail: version, fix: '' },
     nodeFinding(),
-    ...(await Promise.all(BACKEND_ORDER.map(backendFinding))),
+    ...(await Promise.all(BACKEND_ORDER.map((name) => (name === 'cuda' ? cudaFinding() : backendFinding(name))))),
     nvccFinding(),
   ];
   if (options.json) {
@@ -36,9 +39,9 @@ async function doctor(options: { readonly json?: true }): Promise<void> {
     return;
   }
   const width = Math.max(...findings.map(({ what }) => what.length));
-  for (const { what, status, detail, fix, device } of findings) {
+  for (const { what, status, detail, fix, device, addon } of findings) {
     process.stdout.write(`${what.padEnd(width)}  ${status.padEnd(8)}  ${detail}\n`);
-    for (const [key, value] of Object.entries(device?.details ?? {})) {
+    for (const [key, value] of Object.entries({ ...device?.details, ...addon })) {
       process.stdout.write(`${' '.repeat(width + 12)}${key}: ${value}\n`);
     }
     if (fix) process.stdout.write(`${' '.repeat(width + 12)}fix: ${fix}\n`);
@@ -73,6 +76,23 @@ async function backendFinding(name: BackendName): Promise<Finding> {
     if (!(error instanceof SamebitsError)) throw error;
     return { what: name, status: 'missing', detail: error.got, fix: error.fix };
   }
+}
+
+/** The backend, and what its addon says without opening a device. */
+async function cudaFinding(): Promise<Finding> {
+  const finding = await backendFinding('cuda');
+  const { addonPath, sourcesSha256, devices } = await probeCuda();
+  if (addonPath === null) return finding;
+  const isCurrent = sourcesSha256 === __CUDA_SOURCES_SHA256__;
+  const addon = {
+    addon: isCurrent ? addonPath : `${addonPath}, built from other kernels than this version's`,
+    visibleDevices: devices.map(({ name, computeCapability }) => `${name} (${computeCapability})`).join(', ') || 'none',
+  };
+  return {
+    ...finding,
+    fix: isCurrent ? finding.fix : "Run 'npm run build' in the clone that the addon is from.",
+    addon,
+  };
 }
 
 /** The compiler is needed only to build the addon from a clone. */
