@@ -90,7 +90,7 @@ async function cudaFinding(): Promise<Finding> {
   };
   return {
     ...finding,
-    fix: isCurrent ? finding.fix : "Run 'npm run build' in the clone that the addon is from.",
+    fix: finding.fix || (isCurrent ? '' : "Run 'npm run build' in the clone that the addon is from."),
     addon,
   };
 }
