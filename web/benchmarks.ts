@@ -2,6 +2,8 @@
 
 /** One layout's figures for one shape. */
 export interface BenchTiming {
+  /** Absent in files of before there were several kernels a layout. */
+  readonly kernel?: string;
   readonly layout: string;
   readonly medianUs: number;
   readonly minUs: number;
@@ -28,6 +30,8 @@ export interface BenchReport {
 
 /** A file of benchmarks/. */
 export interface Benchmark {
+  /** Which suite of `samebits bench` this is; absent for its own table. */
+  readonly suite?: string;
   readonly samebits: string;
   readonly date: string;
   readonly reports: readonly BenchReport[];
@@ -35,11 +39,26 @@ export interface Benchmark {
 
 const FILES = import.meta.glob<Benchmark>('../benchmarks/*.json', { import: 'default' });
 
-/** Every recorded benchmark with the name of its file; fetched when it is asked for. */
+/**
+ * Every recorded benchmark of single shapes with the name of its file; fetched when it is asked for. The page shows the
+ * two layouts: a decode step, and the plain kernel between the two, are left out.
+ */
 export async function loadBenchmarks(): Promise<readonly (Benchmark & { readonly file: string })[]> {
-  return Promise.all(
+  const recorded = await Promise.all(
     Object.entries(FILES).map(async ([path, load]) => ({ ...(await load()), file: path.replace('../', '') })),
   );
+  return recorded
+    .filter(({ suite }) => suite === undefined || suite === 'shapes')
+    .map((benchmark) => ({
+      ...benchmark,
+      reports: benchmark.reports.map((report) => ({
+        ...report,
+        measurements: report.measurements.map((measurement) => ({
+          ...measurement,
+          timings: measurement.timings.filter(({ kernel }) => kernel !== 'plain'),
+        })),
+      })),
+    }));
 }
 
 /** The recorded CUDA figures of a shape at M = 1, with the device's name; undefined when there are none. */
