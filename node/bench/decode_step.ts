@@ -1,12 +1,14 @@
 // The linears of one decode step of Gemma 4 31B, in launch order, with the dependencies that a step really has: an x is
 // an earlier step's y wherever the shapes allow it. What lies between them in the model (attention, norms) is left out.
 
-import { BLOCK_SIZE, bf16FromNumber, COALESCED_LAYOUT, CoalescedInt4Tensor, Random } from '../../core/index.js';
+import { BLOCK_SIZE, bf16FromNumber, Int4Tensor, Random } from '../../core/index.js';
 
 /** One linear: y[1, N] = x[1, K] · wᵀ. */
 export interface DecodeLinear {
   /** `layer 7 gate`, `head`. */
   readonly name: string;
+  /** Null for the head. */
+  readonly layer: number | null;
   readonly n: number;
   readonly k: number;
   /** The step whose y is this x; null for the embedding that the step begins with. */
@@ -18,6 +20,8 @@ export interface DecodeLinear {
 export const DECODE_SUITE = 'gemma4-31b';
 export const DECODE_LAYERS = 60;
 export const DECODE_GROUP_SIZE = 32;
+/** What a CPU that plays GPU runs instead: so many layers, every dimension so much smaller. */
+export const MINIATURE = { layers: 1, divisor: 8 };
 const HIDDEN = 5376;
 const MLP = 21_504;
 const VOCABULARY = 262_144;
@@ -26,24 +30,31 @@ const FULL_ATTENTION_EVERY = 6;
 const SLIDING = { q: 8192, k: 4096, v: 4096 };
 const FULL = { q: 16_384, k: 2048 };
 
-/** Everything of a step with this many layers, the head last. */
-export function decodeLinears(layers: number = DECODE_LAYERS): readonly DecodeLinear[] {
+/** Everything of a step with this many layers, the head last; N and K are divided by `divisor`. */
+export function decodeLinears(layers: number = DECODE_LAYERS, divisor = 1): readonly DecodeLinear[] {
   const linears: DecodeLinear[] = [];
-  const add = (name: string, n: number, k: number, xFrom: number | null, outputType: 'f32' | 'bf16' = 'bf16') =>
-    linears.push({ name, n, k, xFrom, outputType }) - 1;
+  const add = (layer: number | null, name: string, n: number, k: number, xFrom: number | null) =>
+    linears.push({
+      name: layer === null ? name : `layer ${layer} ${name}`,
+      layer,
+      n: n / divisor,
+      k: k / divisor,
+      xFrom,
+      outputType: layer === null ? 'f32' : 'bf16',
+    }) - 1;
   let hidden: number | null = null;
   for (let layer = 0; layer < layers; layer++) {
     const isFull = layer % FULL_ATTENTION_EVERY === FULL_ATTENTION_EVERY - 1;
     const heads = isFull ? FULL : SLIDING;
-    const q = add(`layer ${layer} q`, heads.q, HIDDEN, hidden);
-    add(`layer ${layer} k`, heads.k, HIDDEN, hidden);
-    if (!isFull) add(`layer ${layer} v`, SLIDING.v, HIDDEN, hidden);
-    const o = add(`layer ${layer} o`, HIDDEN, heads.q, q);
-    const gate = add(`layer ${layer} gate`, MLP, HIDDEN, o);
-    add(`layer ${layer} up`, MLP, HIDDEN, o);
-    hidden = add(`layer ${layer} down`, HIDDEN, MLP, gate);
+    const q = add(layer, 'q', heads.q, HIDDEN, hidden);
+    add(layer, 'k', heads.k, HIDDEN, hidden);
+    if (!isFull) add(layer, 'v', SLIDING.v, HIDDEN, hidden);
+    const o = add(layer, 'o', HIDDEN, heads.q, q);
+    const gate = add(layer, 'gate', MLP, HIDDEN, o);
+    add(layer, 'up', MLP, HIDDEN, o);
+    hidden = add(layer, 'down', HIDDEN, MLP, gate);
   }
-  add('head', VOCABULARY, HIDDEN, hidden, 'f32');
+  add(null, 'head', VOCABULARY, HIDDEN, hidden);
   return linears;
 }
 
@@ -56,10 +67,10 @@ export function decodeWeightBytes({ n, k }: Pick<DecodeLinear, 'n' | 'k'>): numb
 const CODE_DEVIATION = 4.637;
 
 /**
- * A random weight [n, k]. Its outputs are about as large as its inputs, so that a chain of hundreds of them neither
- * overflows nor vanishes.
+ * A random weight [n, k] as a checkpoint holds it. Its outputs are about as large as its inputs, so that a chain of
+ * hundreds of them neither overflows nor vanishes.
  */
-export function decodeWeight(n: number, k: number): CoalescedInt4Tensor {
+export function decodeWeight(n: number, k: number): Int4Tensor {
   const random = Random.named(`decode step ${n}x${k}`);
   const qdata = new Uint8Array((n * k) / 2);
   random.fillBytes(qdata);
@@ -68,33 +79,44 @@ export function decodeWeight(n: number, k: number): CoalescedInt4Tensor {
   // 0.75 to 1.25 times `around`, in steps that bf16 keeps apart.
   const scales = Uint16Array.from({ length: 64 }, (_, i) => bf16FromNumber(around * (0.75 + i / 128)));
   const zeroPoints = Uint16Array.of(bf16FromNumber(7), bf16FromNumber(8));
-  const scale = new Uint16Array(n * groups);
-  const zeroPoint = new Uint16Array(n * groups);
+  const scale = new Uint16Array(groups * n);
+  const zeroPoint = new Uint16Array(groups * n);
   for (let i = 0; i < scale.length; i++) {
     const bits = random.u32();
     scale[i] = scales[bits & 63]!;
     zeroPoint[i] = zeroPoints[(bits >>> 6) & 1]!;
   }
-  return new CoalescedInt4Tensor({
-    layout: COALESCED_LAYOUT,
+  const shape = [groups, n];
+  return new Int4Tensor({
     groupSize: DECODE_GROUP_SIZE,
     qdata: { dtype: 'u8', shape: [n, k / 2], data: qdata },
-    scale: { dtype: 'bf16', shape: [n, groups], data: scale },
-    zeroPoint: { dtype: 'bf16', shape: [n, groups], data: zeroPoint },
+    scale: { dtype: 'bf16', shape, data: scale },
+    zeroPoint: { dtype: 'bf16', shape, data: zeroPoint },
   });
 }
 
-/** The embedding that a step begins with: bf16[1, HIDDEN]. */
-export function decodeInput(): Uint16Array {
+/** The embedding that a step begins with: bf16[1, length]. */
+export function decodeInput(length: number): Uint16Array {
   const random = Random.named('decode step input');
-  return Uint16Array.from({ length: HIDDEN }, () => bf16FromNumber(random.normal()));
+  return Uint16Array.from({ length }, () => bf16FromNumber(random.normal()));
 }
 
-/** Whether every linear of a list can run: whole blocks, and each x as long as the y that it is. */
+/** Whether every linear of a list can run: whole blocks, and each x as long as the y, or the embedding, that it is. */
 export function isChained(linears: readonly DecodeLinear[]): boolean {
+  const embedding = linears.find(({ xFrom }) => xFrom === null)?.k ?? 0;
   return linears.every(({ k, xFrom }, i) => {
     const source = xFrom === null ? null : linears[xFrom];
-    const length = xFrom === null ? HIDDEN : source?.outputType === 'bf16' ? source.n : 0;
+    const length = xFrom === null ? embedding : source?.outputType === 'bf16' ? source.n : 0;
     return k % BLOCK_SIZE === 0 && length === k && (xFrom ?? -1) < i;
   });
+}
+
+/** Layers, from the first, whose weights fit into `sizeBytes` with those of the head. */
+export function fittingLayers(linears: readonly DecodeLinear[], sizeBytes: number): number {
+  const bytesOf = (layer: number | null) =>
+    linears.filter((linear) => linear.layer === layer).reduce((sum, linear) => sum + decodeWeightBytes(linear), 0);
+  let layers = 0;
+  let left = sizeBytes - bytesOf(null);
+  for (let bytes = bytesOf(0); bytes > 0 && bytes <= left; bytes = bytesOf(++layers)) left -= bytes;
+  return layers;
 }

@@ -1,4 +1,4 @@
-// One shape on one backend: verified first, then timed, both layouts in turn.
+// One shape on one backend: verified first, then timed, the kernels in turn.
 
 import {
   type Backend,
@@ -13,6 +13,8 @@ import {
   type Plan,
   type ScaleLayout,
 } from '../../core/index.js';
+import type { Contender, KernelName } from './contenders.js';
+import { type Spread, spreadOf } from './spread.js';
 import { sampleRows } from './synthetic_weight.js';
 
 /** What is timed: y[M, N] = x[M, K] · wᵀ. */
@@ -24,12 +26,10 @@ export interface BenchShape {
   readonly m: number;
 }
 
-export interface Timing {
+/** Device time of one matvec; activations are quantized once for all copies of the weight. */
+export interface Timing extends Spread {
+  readonly kernel: KernelName;
   readonly layout: ScaleLayout;
-  /** Device time of one matvec; activations are quantized once for all copies of the weight. */
-  readonly medianUs: number;
-  readonly minUs: number;
-  readonly maxUs: number;
   /** Bytes that the matvec must move (weight, x, y) over the median. */
   readonly bandwidthGBps: number;
   readonly percentOfRoof: number;
@@ -47,68 +47,116 @@ export interface Measurement extends BenchShape {
   readonly difference: BitDifference | null;
 }
 
-/** Rows of a large weight that the reference checks; the two layouts check each other on the rest. */
+/** Rows of a large weight that the reference checks; the kernels check each other on the rest. */
 const SAMPLED_ROWS = 64;
-/** Timed in rounds that alternate between the layouts, so that drift touches both. */
+/** Timed in rounds that take the kernels in turn, so that drift touches all of them. */
 const ROUNDS = 4;
 /** Read by rotation when the cache is not known. */
 const DEFAULT_ROTATION_BYTES = 512e6;
 const CACHE_MULTIPLE = 4;
 
-/** Verifies and times `weight` on `backend`. With wrong bits nothing is timed and `difference` says where. */
+/** What one shape is measured with. */
+export interface ShapeOptions {
+  readonly contenders: readonly Contender[];
+  /** M of each measurement. */
+  readonly rows: readonly number[];
+  readonly roofGBps: number;
+  /** Of each kernel, over all copies; rounded up to whole rounds. */
+  readonly replays: number;
+  readonly onProgress?: (m: number) => void;
+}
+
+/**
+ * Verifies and times `weight` on `backend`, uploaded once for all M. With wrong bits nothing of that M is timed and
+ * `difference` says where.
+ */
 export async function measureShape(
   backend: Backend,
-  shape: BenchShape,
+  shape: Omit<BenchShape, 'm'>,
   weight: Int4Tensor,
-  roofGBps: number,
-  replays: number,
-): Promise<Measurement> {
-  const { n, k, groupSize, m } = shape;
-  const coalesced = CoalescedInt4Tensor.fromInt4Tensor(weight);
-  const x = drawActivations({ name: `bench ${n}x${k} m${m}`, m, k, activations: 'plain' });
-  const uploads = [{ layout: 'coalesced' as ScaleLayout, upload: () => backend.upload(coalesced) }];
-  const { uploadNative } = backend.benchmark;
-  if (uploadNative) uploads.unshift({ layout: 'native', upload: () => uploadNative(weight) });
-
-  const weightBytes = (n * k) / 2 + (n * k * 4) / groupSize;
+  options: ShapeOptions,
+): Promise<Measurement[]> {
+  const { n, k, groupSize } = shape;
+  const both = { native: weight, coalesced: CoalescedInt4Tensor.fromInt4Tensor(weight) };
   const rotationBytes = Math.max(backend.benchmark.cacheSizeBytes * CACHE_MULTIPLE, DEFAULT_ROTATION_BYTES);
-  const copies = backend.device.isSoftware ? 1 : Math.max(2, Math.ceil(rotationBytes / weightBytes));
+  const copies = backend.device.isSoftware ? 1 : Math.max(2, Math.ceil(rotationBytes / weightBytes(n, k, groupSize)));
+  const sampled = sampleRows(both.coalesced, SAMPLED_ROWS);
   const owned: { dispose(): void }[] = [];
   try {
-    const candidates: { layout: ScaleLayout; plan: Plan; weights: DeviceWeight[] }[] = [];
+    const resident: ResidentContender[] = [];
+    for (const { kernel, layout, upload } of options.contenders) {
+      const weights: DeviceWeight[] = [];
+      for (let i = 0; i < copies; i++) weights.push(own(owned, await upload(both)));
+      resident.push({ kernel, layout, weights });
+    }
+    const measurements: Measurement[] = [];
+    for (const m of options.rows) {
+      options.onProgress?.(m);
+      measurements.push(await measureRows(backend, { ...shape, m }, both.coalesced, sampled, resident, options));
+    }
+    return measurements;
+  } finally {
+    for (const resource of owned.reverse()) resource.dispose();
+  }
+}
+
+/** A kernel with all its copies of the weight. */
+interface ResidentContender extends Pick<Contender, 'kernel' | 'layout'> {
+  readonly weights: readonly DeviceWeight[];
+}
+
+async function measureRows(
+  backend: Backend,
+  shape: BenchShape,
+  weight: CoalescedInt4Tensor,
+  sampled: ReturnType<typeof sampleRows>,
+  resident: readonly ResidentContender[],
+  { roofGBps, replays }: ShapeOptions,
+): Promise<Measurement> {
+  const { n, k, groupSize, m } = shape;
+  const x = drawActivations({ name: `bench ${n}x${k} m${m}`, m, k, activations: 'plain' });
+  const owned: { dispose(): void }[] = [];
+  try {
     const xBuffer = own(owned, await backend.createBuffer(x.byteLength));
     await xBuffer.write(new Uint8Array(x.buffer));
     const yBuffer = own(owned, await backend.createBuffer(m * n * 4));
-    for (const { layout, upload } of uploads) {
-      const weights: DeviceWeight[] = [];
-      for (let i = 0; i < copies; i++) weights.push(own(owned, await upload()));
+    const plans: Plan[] = [];
+    for (const { weights } of resident) {
       const steps = weights.map((w) => ({ m, x: xBuffer, weight: w, y: yBuffer, outputType: 'f32' as const }));
-      candidates.push({ layout, weights, plan: own(owned, await backend.plan(steps)) });
+      plans.push(own(owned, await backend.plan(steps)));
     }
 
-    const sampled = sampleRows(coalesced, SAMPLED_ROWS);
-    const difference = await verify(candidates, coalesced, sampled, x, yBuffer, m);
+    const difference = await verify(plans, weight, sampled, x, yBuffer, m);
+    const copies = resident[0]!.weights.length;
     const base = { ...shape, backend: backend.name, copies, replays, verifiedRows: sampled.rows.length };
     if (difference) return { ...base, timings: [], difference };
 
-    const samples = candidates.map((): number[] => []);
+    const samples = plans.map((): number[] => []);
     for (let round = 0; round < ROUNDS; round++) {
-      for (const [i, { plan }] of candidates.entries()) {
+      for (const [i, plan] of plans.entries()) {
         const elapsedUs = await backend.benchmark.timePlan(plan, Math.ceil(replays / ROUNDS));
         samples[i]!.push(...elapsedUs.map((us) => us / copies));
       }
     }
-    const neededBytes = weightBytes + m * k * 2 + m * n * 4;
-    const timings = candidates.map(({ layout }, i) => summarize(layout, samples[i]!, neededBytes, roofGBps));
+    const neededBytes = weightBytes(n, k, groupSize) + m * k * 2 + m * n * 4;
+    const timings = resident.map(({ kernel, layout }, i): Timing => {
+      const spread = spreadOf(samples[i]!);
+      const bandwidthGBps = neededBytes / spread.medianUs / 1000;
+      return { kernel, layout, ...spread, bandwidthGBps, percentOfRoof: (100 * bandwidthGBps) / roofGBps };
+    });
     return { ...base, timings, difference: null };
   } finally {
     for (const resource of owned.reverse()) resource.dispose();
   }
 }
 
-/** The plan of each layout against the reference on sampled rows, and against each other on all of them. */
+function weightBytes(n: number, k: number, groupSize: number): number {
+  return (n * k) / 2 + (n * k * 4) / groupSize;
+}
+
+/** The plan of each kernel against the reference on sampled rows, and against each other on all of them. */
 async function verify(
-  candidates: readonly { plan: Plan }[],
+  plans: readonly Plan[],
   weight: CoalescedInt4Tensor,
   { rows, sample }: ReturnType<typeof sampleRows>,
   x: Uint16Array,
@@ -117,7 +165,7 @@ async function verify(
 ): Promise<BitDifference | null> {
   const expected = int4PlainMM(x, sample);
   let previous: Float32Array | null = null;
-  for (const { plan } of candidates) {
+  for (const plan of plans) {
     await y.write(new Uint8Array(y.sizeBytes).fill(0xff));
     await plan.run();
     const output = new Float32Array((await y.read()).slice().buffer);
@@ -134,20 +182,6 @@ async function verify(
     previous = output;
   }
   return null;
-}
-
-function summarize(layout: ScaleLayout, elapsedUs: readonly number[], bytes: number, roofGBps: number): Timing {
-  const sorted = [...elapsedUs].sort((a, b) => a - b);
-  const medianUs = sorted[Math.floor(sorted.length / 2)]!;
-  const bandwidthGBps = bytes / medianUs / 1000;
-  return {
-    layout,
-    medianUs,
-    minUs: sorted[0]!,
-    maxUs: sorted[sorted.length - 1]!,
-    bandwidthGBps,
-    percentOfRoof: (100 * bandwidthGBps) / roofGBps,
-  };
 }
 
 function own<T extends { dispose(): void }>(owned: { dispose(): void }[], resource: T): T {

@@ -1,15 +1,19 @@
 // samebits bench: right bits first, then the old layout and the new one, timed against a measured read roof.
 
-import { type Command, InvalidArgumentError } from 'commander';
-import { type Backend, formatDifference } from '../../core/index.js';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Backend, formatDifference, type PassedOver, SamebitsError } from '../../core/index.js';
 import { version } from '../../package.json';
 import { backendOption, selectedBackends } from '../backend_option.js';
-import { type BenchShape, type Measurement, measureShape } from '../bench/measure.js';
+import { contendersOf } from '../bench/contenders.js';
+import { DECODE_LAYERS, DECODE_SUITE } from '../bench/decode_step.js';
+import { type Measurement, measureShape } from '../bench/measure.js';
+import { HARDWARE_SHAPES, SOFTWARE_SHAPES } from '../bench/shapes.js';
 import { syntheticWeight } from '../bench/synthetic_weight.js';
 import { EXIT } from '../exit_codes.js';
 import { openAvailable } from '../open_available.js';
 import { terminalProgress } from '../progress.js';
 import { formatTable } from '../table.js';
+import { benchSuite, refuseBesideSuite, SUITES, type Suite } from './bench_suite.js';
 
 interface BenchOptions {
   readonly backend?: readonly string[];
@@ -17,6 +21,8 @@ interface BenchOptions {
   readonly groupSize: number;
   readonly rows: readonly number[];
   readonly replays?: number;
+  readonly suite?: Suite;
+  readonly layers?: number;
   readonly json?: true;
 }
 
@@ -28,19 +34,6 @@ interface BackendReport {
   readonly measurements: readonly Measurement[];
 }
 
-/** The linears of one Gemma 4 31B layer and its head; q, k, v and gate, up are packed together. */
-const HARDWARE_SHAPES: readonly (readonly [label: string, n: number, k: number])[] = [
-  ['gate+up', 43_008, 5376],
-  ['down', 5376, 21_504],
-  ['q+k+v', 16_384, 5376],
-  ['o', 5376, 8192],
-  ['head', 262_144, 5376],
-];
-/** Small enough for a CPU that plays GPU. */
-const SOFTWARE_SHAPES: readonly (readonly [label: string, n: number, k: number])[] = [
-  ['small', 1024, 1024],
-  ['wide', 512, 4096],
-];
 const ROOF_BYTES = { hardware: 4e9, software: 64e6 };
 const REPLAYS = { hardware: 40, software: 8 };
 
@@ -53,14 +46,37 @@ export function registerBench(program: Command): void {
     .option('--group-size <g>', 'weights per scale', parsePositive, 32)
     .option('--rows <list>', 'rows of activations', parseList, [1])
     .option('--replays <count>', 'timed replays per shape and layout', parsePositive)
+    .addOption(
+      new Option('--suite <name>', 'instead: a whole decode step, or every large linear for M = 1 to 4').choices(
+        SUITES,
+      ),
+    )
+    .option(
+      '--layers <n>',
+      `layers of --suite ${DECODE_SUITE} (default ${DECODE_LAYERS}; 0 leaves the head)`,
+      parseLayers,
+    )
     .option('--json', 'print the results as JSON')
-    .action(bench);
+    .action((options: BenchOptions, command: Command) => {
+      const given = (name: string) => command.getOptionValueSource(name) === 'cli';
+      const flags = { shapes: '--shapes', groupSize: '--group-size', rows: '--rows', layers: '--layers' };
+      return bench(
+        options,
+        Object.entries(flags).flatMap(([name, flag]) => (given(name) ? [flag] : [])),
+      );
+    });
 }
 
 function parsePositive(text: string): number {
   const value = Number(text);
   if (Number.isInteger(value) && value > 0) return value;
   throw new InvalidArgumentError('Expected a positive integer.');
+}
+
+function parseLayers(text: string): number {
+  const value = Number(text);
+  if (text !== '' && Number.isInteger(value) && value >= 0 && value <= DECODE_LAYERS) return value;
+  throw new InvalidArgumentError(`Expected an integer from 0 to ${DECODE_LAYERS}.`);
 }
 
 function parseList(text: string): readonly number[] {
@@ -75,12 +91,19 @@ function parseShapes(text: string): readonly (readonly [number, number])[] {
   });
 }
 
-async function bench(options: BenchOptions): Promise<void> {
-  const { backends, unavailable } = await openAvailable(
-    selectedBackends(options.backend),
-    options.backend !== undefined,
-  );
+/** @param given options of the command line that not every suite takes */
+async function bench(options: BenchOptions, given: readonly string[]): Promise<void> {
+  const { suite, backend: named } = options;
+  if (suite) refuseBesideSuite(suite, given);
+  else if (options.layers !== undefined) throw layersWithoutSuite();
+  // The reference is no contender, and would take days for what a suite holds.
+  const names = selectedBackends(named).filter((name) => named !== undefined || !suite || name !== 'cpu');
+  const { backends, unavailable } = await openAvailable(names, named !== undefined);
   try {
+    if (suite) {
+      if (backends.length === 0) throw nothingToTime(unavailable);
+      return await benchSuite({ backends, unavailable }, { ...options, suite });
+    }
     const reports: BackendReport[] = [];
     for (const backend of backends) {
       const report = await benchBackend(backend, options);
@@ -111,13 +134,14 @@ async function benchBackend(backend: Backend, options: BenchOptions): Promise<Ba
     progress.update(`${backend.name}: reading memory`);
     const roofGBps = await backend.benchmark.readBandwidthGBps(ROOF_BYTES[kind], replays);
     const measurements: Measurement[] = [];
+    const contenders = contendersOf(backend).filter(({ kernel }) => kernel !== 'plain');
     for (const [label, n, k] of shapes) {
       const weight = syntheticWeight(n, k, options.groupSize);
-      for (const m of options.rows) {
-        progress.update(`${backend.name}: ${n}x${k}, M = ${m}`);
-        const shape: BenchShape = { label, n, k, groupSize: options.groupSize, m };
-        measurements.push(await measureShape(backend, shape, weight, roofGBps, replays));
-      }
+      const onProgress = (m: number) => progress.update(`${backend.name}: ${n}x${k}, M = ${m}`);
+      const { rows, groupSize } = options;
+      const shape = { label, n, k, groupSize };
+      const how = { contenders, rows, roofGBps, replays, onProgress };
+      measurements.push(...(await measureShape(backend, shape, weight, how)));
     }
     return { backend: backend.name, device: backend.device, roofGBps, measurements };
   } finally {
@@ -166,4 +190,22 @@ function formatReport({ backend, device, roofGBps, measurements }: BackendReport
     'before timing, the reference checked rows of every weight and the layouts each other, bit for bit',
     `${table}\n${refused}\n`,
   ].join('\n');
+}
+
+function layersWithoutSuite(): SamebitsError {
+  return new SamebitsError('ARGUMENT_INVALID', {
+    rule: '--layers belongs to the decode step',
+    expected: `--suite ${DECODE_SUITE} beside it`,
+    got: '--layers alone',
+    fix: `Add '--suite ${DECODE_SUITE}'.`,
+  });
+}
+
+function nothingToTime(unavailable: readonly PassedOver[]): SamebitsError {
+  return new SamebitsError('BACKEND_UNAVAILABLE', {
+    rule: 'a suite times cuda, webgpu or both',
+    expected: 'one of them',
+    got: unavailable.map(({ name, reason }) => `${name}: ${reason}`).join('; '),
+    fix: "Run 'samebits doctor' to see what is missing; '--backend cpu' times the reference.",
+  });
 }

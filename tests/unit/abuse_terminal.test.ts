@@ -130,6 +130,7 @@ const afterMs = (ms: number) => {
 };
 
 const BENCH = ['bench', '--backend', 'cpu', '--shapes', '8192x8192', '--replays', '100000'];
+const SUITE = ['bench', '--backend', 'cpu', '--suite', 'gemma4-31b', '--replays', '100000', '--json'];
 const SOAK = ['verify', '--backend', 'webgpu', '--soak', '100000000'];
 /** The promise is a second. A clock would measure what else this machine does; CPU time is the command's own. */
 const LIMIT_CPU_MS = 1000;
@@ -142,7 +143,12 @@ describe('an interrupt', () => {
     async (signal, context) => {
       requireDawn(context);
       const before = readdirSync(folder);
-      for (const end of [await interrupt(BENCH, signal, afterMs(1500)), await interrupt(SOAK, signal, afterMs(2500))]) {
+      const ends = [
+        await interrupt(BENCH, signal, afterMs(1500)),
+        await interrupt(SUITE, signal, afterMs(1500)),
+        await interrupt(SOAK, signal, afterMs(2500)),
+      ];
+      for (const end of ends) {
         // Ended by the system, which asks nobody: no code of the command ran after the signal.
         expect(end).toEqual({ code: null, signal, stdout: '', stderr: '' });
       }

@@ -1,15 +1,16 @@
 // The decode step that the benchmark times: its shapes and bytes, its chain, weights that keep values in range.
 
 import { describe, expect, test } from 'vitest';
-import { CpuBackend, int4PlainMM, numberFromBf16 } from '../../core/index.js';
+import { CoalescedInt4Tensor, int4PlainMM, numberFromBf16 } from '../../core/index.js';
 import {
   decodeInput,
   decodeLinears,
   decodeWeight,
   decodeWeightBytes,
+  fittingLayers,
   isChained,
+  MINIATURE,
 } from '../../node/bench/decode_step.js';
-import { measureDecodeStep } from '../../node/bench/decode_step_measure.js';
 
 describe('the linears of a step', () => {
   const linears = decodeLinears();
@@ -29,6 +30,8 @@ describe('the linears of a step', () => {
 
   test('form a chain', () => {
     expect(isChained(linears)).toBe(true);
+    expect(isChained(decodeLinears(MINIATURE.layers, MINIATURE.divisor))).toBe(true);
+    expect(isChained(decodeLinears(0))).toBe(true);
     expect(linears.filter(({ xFrom }) => xFrom === null).map(({ name }) => name)).toEqual([
       'layer 0 q',
       'layer 0 k',
@@ -46,16 +49,19 @@ describe('the linears of a step', () => {
 
 test('a weight keeps the size of what goes through it', () => {
   const meanSquare = (x: Uint16Array) => x.reduce((sum, bits) => sum + numberFromBf16(bits) ** 2, 0) / x.length;
-  const x = decodeInput();
-  const y = int4PlainMM(x, decodeWeight(512, x.length), 'bf16');
+  const x = decodeInput(5376);
+  const y = int4PlainMM(x, CoalescedInt4Tensor.fromInt4Tensor(decodeWeight(512, x.length)), 'bf16');
   expect(meanSquare(y) / meanSquare(x)).toBeGreaterThan(0.8);
   expect(meanSquare(y) / meanSquare(x)).toBeLessThan(1.25);
 });
 
-test('a step that does not fit is refused with the layers that would', async () => {
-  const backend = new CpuBackend();
-  const call = measureDecodeStep(backend, { layers: 100_000, replays: 1, roofGBps: 1 });
-  await expect(call).rejects.toThrow(expect.objectContaining({ code: 'DEVICE_OUT_OF_MEMORY' }));
-  await expect(call).rejects.toThrow(/--layers \d+/);
-  await backend.dispose();
+test('the layers that fit are counted with the head, and no more than there are', () => {
+  const linears = decodeLinears(7);
+  const head = decodeWeightBytes({ n: 262_144, k: 5376 });
+  const upTo = (layers: number) =>
+    linears.reduce((sum, linear) => sum + ((linear.layer ?? 99) < layers ? decodeWeightBytes(linear) : 0), head);
+  for (const layers of [0, 1, 5, 6, 7]) expect(fittingLayers(linears, upTo(layers))).toBe(layers);
+  expect(fittingLayers(linears, upTo(6) - 1)).toBe(5);
+  expect(fittingLayers(linears, head - 1)).toBe(0);
+  expect(fittingLayers(linears, Number.POSITIVE_INFINITY)).toBe(7);
 });
