@@ -84,6 +84,7 @@ describe('proofReport', () => {
     limits: {},
     features: [],
     languageFeatures: [],
+    coldStart: { deviceMs: 1, kernelsMs: 2, firstMatvecMs: 3 },
   };
   const base = { device, userAgent: 'agent', version: '1.2.3', shaderSourcesSha256: 'hash' };
 

@@ -19,6 +19,7 @@ test('proves the case table on WebGPU, bit for bit, against every recorded run',
   await expect(device).toHaveAttribute('data-software', 'true');
   await expect(device).toContainText('Packed dot product');
   await expect(device).toContainText('Largest binding');
+  await expect(device).toContainText(/First result after [\d,]+ ms From a cold start: .* ms for the first matvec\./);
   const adapter = await device.locator('.device-name').textContent();
   test.info().annotations.push({
     type: 'backend',

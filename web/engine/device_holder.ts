@@ -1,9 +1,9 @@
 // The worker's device: opened at the start, and again for the next job after it was lost.
 
-import { WebGPUBackend } from '../../shaders/index.js';
-import { requestBrowserDevice } from '../browser_device.js';
+import type { WebGPUBackend } from '../../shaders/index.js';
+import { openCold } from './cold_start.js';
 import { failureOf } from './job.js';
-import type { DeviceMessage, DeviceReport } from './messages.js';
+import type { ColdStart, DeviceMessage, DeviceReport } from './messages.js';
 
 export interface OpenDevice {
   readonly backend: WebGPUBackend;
@@ -26,9 +26,8 @@ export class DeviceHolder {
 
   async #request(): Promise<OpenDevice | null> {
     try {
-      const gpu = await requestBrowserDevice();
-      const backend = await WebGPUBackend.create(gpu, { ownsDevice: true });
-      this.report({ kind: 'device', device: describe(gpu, backend) });
+      const { gpu, backend, coldStart } = await openCold();
+      this.report({ kind: 'device', device: describe(gpu, backend, coldStart) });
       void gpu.lost.then(() => {
         this.#open = null;
       });
@@ -40,7 +39,7 @@ export class DeviceHolder {
   }
 }
 
-function describe(gpu: GPUDevice, { device: info }: WebGPUBackend): DeviceReport {
+function describe(gpu: GPUDevice, { device: info }: WebGPUBackend, coldStart: ColdStart): DeviceReport {
   const limits: Record<string, number> = {};
   // The limits are getters of the prototype, which `Object.entries` does not see.
   for (const name in gpu.limits) {
@@ -49,5 +48,11 @@ function describe(gpu: GPUDevice, { device: info }: WebGPUBackend): DeviceReport
   }
   // Absent in browsers older than the attribute, whatever its type says.
   const language: WGSLLanguageFeatures | undefined = navigator.gpu.wgslLanguageFeatures;
-  return { info, limits, features: [...gpu.features].sort(), languageFeatures: [...(language ?? [])].sort() };
+  return {
+    info,
+    limits,
+    features: [...gpu.features].sort(),
+    languageFeatures: [...(language ?? [])].sort(),
+    coldStart,
+  };
 }

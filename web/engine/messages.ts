@@ -10,6 +10,16 @@ import type {
   WeightChange,
 } from '../../core/index.js';
 
+/** Milliseconds of each step from nothing to the first result. */
+export interface ColdStart {
+  /** The adapter and its device. */
+  readonly deviceMs: number;
+  /** The first pipelines, and the choice of a variant. */
+  readonly kernelsMs: number;
+  /** A small weight up, and its first matvec back. */
+  readonly firstMatvecMs: number;
+}
+
 /** The device that the worker opened. */
 export interface DeviceReport {
   readonly info: DeviceInfo;
@@ -17,6 +27,7 @@ export interface DeviceReport {
   readonly features: readonly string[];
   /** Extensions of WGSL that the browser knows. */
   readonly languageFeatures: readonly string[];
+  readonly coldStart: ColdStart;
 }
 
 /** An error as it crosses to the page: a SamebitsError keeps its code and its parts. */

@@ -1,7 +1,7 @@
 // "Your device": what WebGPU found here and what follows from it, or why it found nothing and what to do about it.
 
 import { element, type SectionParts } from '../dom.js';
-import type { DeviceMessage, DeviceReport, Failure } from '../engine/messages.js';
+import type { ColdStart, DeviceMessage, DeviceReport, Failure } from '../engine/messages.js';
 import { inBytes, inCount } from '../figures.js';
 import { describeBrowser } from '../webgpu_advice.js';
 
@@ -26,7 +26,8 @@ export function showDeviceMessage(section: SectionParts, message: DeviceMessage)
   else showNoDevice(section, message.failure);
 }
 
-function showDevice({ root, body }: SectionParts, { info, limits, features, languageFeatures }: DeviceReport): void {
+function showDevice({ root, body }: SectionParts, report: DeviceReport): void {
+  const { info, limits, features, languageFeatures, coldStart } = report;
   root.dataset['state'] = 'available';
   root.dataset['software'] = String(info.isSoftware);
   const identity = DETAILS.flatMap(([name, label]) => {
@@ -42,7 +43,7 @@ function showDevice({ root, body }: SectionParts, { info, limits, features, lang
     element('p', { class: 'device-name' }, info.name),
     ...(info.isSoftware ? [notice()] : []),
     element('dl', { class: 'facts' }, ...identity, ...bounds),
-    element('ul', { class: 'choices' }, ...choices(info.details, features)),
+    element('ul', { class: 'choices' }, firstResult(coldStart), ...choices(info.details, features)),
     element(
       'details',
       {},
@@ -82,6 +83,16 @@ function choices(details: Readonly<Record<string, string>>, features: readonly s
       'Only integers are added, so that no subgroup size, no shape of a workgroup and no order can change a bit.',
     ),
   ];
+}
+
+/** What a cold start took here. */
+function firstResult({ deviceMs, kernelsMs, firstMatvecMs }: ColdStart): HTMLElement {
+  const inMs = (elapsedMs: number) => `${inCount(Math.round(elapsedMs))} ms`;
+  return choice(
+    `First result after ${inMs(deviceMs + kernelsMs + firstMatvecMs)}`,
+    `From a cold start: ${inMs(deviceMs)} for the adapter and its device, ${inMs(kernelsMs)} for the kernels, ` +
+      `${inMs(firstMatvecMs)} for the first matvec.`,
+  );
 }
 
 function choice(title: string, reason: string): HTMLElement {
