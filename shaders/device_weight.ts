@@ -17,7 +17,7 @@ export interface WeightSlice {
   readonly n: number;
   /** u8[n, K/2] */
   readonly qdata: GPUBuffer;
-  /** u32[n, nGroups], or [nGroups, n] when native: scale in the low half, zeroPoint in the high half. */
+  /** u32[n, nGroups], or [nGroups, n] when native: scale * 2^-E_w in the low half, zeroPoint in the high half. */
   readonly scaleZero: GPUBuffer;
   readonly params: GPUBuffer;
 }

@@ -3,9 +3,9 @@
 import { BLOCK_SIZE } from '../core/limits.js';
 import type { OutputType } from '../core/reference.js';
 import { matmulParams, quantizeParams, type WebGPUWeight, type WeightSlice } from './device_weight.js';
-import { WEIGHT_ROWS_PER_WORKGROUP } from './kernel_sources.js';
+import { TILES } from './kernel_sources.js';
 import type { CompiledKernel, Pipelines } from './pipelines.js';
-import type { Workspace, Workspaces } from './workspace.js';
+import type { QuantizedActivations, Workspaces } from './workspace.js';
 
 /** Rows of x that one pass over the weights serves. */
 export const MAX_ROWS = 4;
@@ -29,14 +29,24 @@ export interface LinearOperands {
   readonly outputType: OutputType;
 }
 
-/** What a linear, or some that share their x, needs and what takes time to make; recording with it is synchronous. */
+/** Linears on the same x: all have one M, output type, run size and layout, and no two one y. */
+export interface LinearGroup {
+  readonly linears: readonly LinearOperands[];
+  /** Where the codes of x are, or come to be. */
+  readonly activations: QuantizedActivations;
+  /** Where the first linear's y goes as codes too, for a linear that reads it; N is then a multiple of 32. */
+  readonly quantizedY: QuantizedActivations | null;
+}
+
+/** What a group needs and what takes time to make; recording with it is synchronous. */
 export interface LinearKernels {
-  readonly workspace: Workspace;
   readonly quantize: CompiledKernel;
   /** For the first M mod 4 rows; one for each dispatch that its linears take. */
   readonly remainder: readonly CompiledKernel[];
   /** For the others, four at a time. */
   readonly full: readonly CompiledKernel[];
+  /** In place of codes of y that nobody reads. */
+  readonly nobody: GPUBufferBinding;
 }
 
 /** One row slice of a linear's weight, and its operands. */
@@ -45,58 +55,60 @@ interface Share {
   readonly operands: LinearOperands;
 }
 
-/**
- * What linears on the same quantized x run on; all have one M, output type, run size and layout, and no two one y.
- */
 export async function linearKernels(
   pipelines: Pipelines,
   workspaces: Workspaces,
   linears: readonly LinearOperands[],
+  quantizesY = false,
 ): Promise<LinearKernels> {
   const { weight, m, outputType } = linears[0]!;
-  const { runSize, layout, k } = weight;
-  const shares = dispatchShares(linears, pipelines.maxLinears);
+  const { runSize, layout } = weight;
   const matmuls = (rows: number) =>
-    Promise.all(shares.map(({ length }) => pipelines.matmul({ linears: length, rows, runSize, outputType, layout })));
-  const [workspace, quantize, remainder, full] = await Promise.all([
-    workspaces.get(m * k),
+    Promise.all(
+      dispatchShares(linears, pipelines.maxLinears).map((shares) => {
+        const quantizes = quantizesY && holdsFirst(shares, linears);
+        return pipelines.matmul({ linears: shares.length, rows, runSize, outputType, layout, quantizes });
+      }),
+    );
+  const [nobody, quantize, remainder, full] = await Promise.all([
+    workspaces.nobody(),
     pipelines.quantize(runSize),
     m % MAX_ROWS > 0 ? matmuls(m % MAX_ROWS) : [],
     m >= MAX_ROWS ? matmuls(MAX_ROWS) : [],
   ]);
-  return { workspace, quantize, remainder, full };
+  return { nobody, quantize, remainder, full };
 }
 
-/** x into the workspace. */
+/** x to its codes. */
 export function quantizeDispatch(
   { guard }: Pipelines,
-  { workspace, quantize }: LinearKernels,
-  { x, weight, m }: LinearOperands,
+  { quantize }: LinearKernels,
+  { linears, activations }: LinearGroup,
 ): Dispatch {
+  const { x, weight, m } = linears[0]!;
   const bindGroup = bind(guard.device, quantize.bindGroupLayout, [
     x,
-    workspace.codes,
-    workspace.runTerms,
-    workspace.rowExponent,
+    activations.codes,
+    activations.runTerms,
     quantizeParams(weight.slices[0]!),
   ]);
   const perRow = Math.ceil(weight.k / BLOCK_SIZE / BLOCKS_PER_WORKGROUP);
   return { pipeline: quantize.pipeline, bindGroup, workgroups: [perRow, m, 1] };
 }
 
-/** The workspace times the weights, into their y: the remainder of M / 4 first, then all whole passes at once. */
+/** The codes of x times the weights, into their y: the remainder of M / 4 first, then all whole passes at once. */
 export function matmulDispatches(
-  { guard, variant, maxLinears }: Pipelines,
-  { workspace, remainder, full }: LinearKernels,
-  linears: readonly LinearOperands[],
+  { guard, maxLinears }: Pipelines,
+  { nobody, remainder, full }: LinearKernels,
+  { linears, activations, quantizedY }: LinearGroup,
 ): Dispatch[] {
   const { m } = linears[0]!;
-  const rowsPerWorkgroup = WEIGHT_ROWS_PER_WORKGROUP[variant.reduction];
   const dispatch = (kernel: CompiledKernel, shares: readonly Share[], mFirst: number, passes: number): Dispatch => {
+    const isQuantized = quantizedY !== null && holdsFirst(shares, linears);
     const bindGroup = bind(guard.device, kernel.bindGroupLayout, [
-      workspace.codes,
-      workspace.runTerms,
-      workspace.rowExponent,
+      activations.codes,
+      activations.runTerms,
+      isQuantized ? quantizedY.whole : nobody,
       ...shares.flatMap(({ slice, operands }) => [
         { buffer: slice.qdata },
         { buffer: slice.scaleZero },
@@ -104,14 +116,29 @@ export function matmulDispatches(
         matmulParams(slice, mFirst),
       ]),
     ]);
-    const tiles = shares.reduce((sum, { slice }) => sum + Math.ceil(slice.n / rowsPerWorkgroup), 0);
-    const [gridX, gridY] = spread(tiles);
+    const [gridX, gridY] = spread(tilesOf(shares, isQuantized));
     return { pipeline: kernel.pipeline, bindGroup, workgroups: [gridX, gridY, passes] };
   };
   return dispatchShares(linears, maxLinears).flatMap((shares, i) => [
     ...(remainder[i] ? [dispatch(remainder[i], shares, 0, 1)] : []),
     ...(full[i] ? [dispatch(full[i], shares, m % MAX_ROWS, Math.floor(m / MAX_ROWS))] : []),
   ]);
+}
+
+/** Whether int4_plain_mm can quantize the y of this weight: every tile of rows a block. */
+export function isTiled({ n, slices }: WebGPUWeight): boolean {
+  return n % BLOCK_SIZE === 0 && slices.every(({ nFirst }) => nFirst % BLOCK_SIZE === 0);
+}
+
+/** The first linear of a group is the one whose y may be quantized; it comes first in every dispatch that it is in. */
+function holdsFirst(shares: readonly Share[], linears: readonly LinearOperands[]): boolean {
+  return shares[0]!.operands === linears[0];
+}
+
+/** Workgroups of a dispatch for each pass over its rows of x. */
+function tilesOf(shares: readonly Share[], quantizes: boolean): number {
+  const { teams, weightRows } = quantizes ? TILES.quantizing : TILES.plain;
+  return shares.reduce((sum, { slice }) => sum + Math.ceil(slice.n / (teams * weightRows)), 0);
 }
 
 /** Which slices go together: as many as a dispatch takes, but never two of one weight, which write to the same y. */

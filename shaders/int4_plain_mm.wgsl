@@ -1,27 +1,29 @@
 // int4_plain_mm: y = x · weightᵀ from int8 codes and 4-bit weights, with the bits that NUMERICS.md defines.
 // dot4 comes from dot4_packed.wgsl or dot4_unpacked.wgsl, the sums over lanes from reduce_subgroup.wgsl or
-// reduce_workgroup.wgsl; int4_plain_mm_linear.wgsl follows, once for each linear that shares the dispatch.
+// reduce_workgroup.wgsl, scale words and codes from block_codes.wgsl; int4_plain_mm_linear.wgsl follows, once for each
+// linear that shares the dispatch.
 //
 // Math:     per run, dp = sum of q * a, t = dp - z * asum, c = (s * d_b) * t; y = 2^(E_w + E_x) * sum of c, summed as
-//           integers of 2^-32 and rounded once.
+//           integers of 2^-32 and rounded once. Where a later linear reads the y of the first one, it is quantized too.
 // Layout:   qdata u8[N, K/2], a block of 32 codes is one vec4<u32>, even k in the low nibbles; scale_zero u32[N, nGroups],
-//           scale bf16 in the low half, zeroPoint in the high half, subnormals already zeros ([nGroups, N] with
-//           NATIVE_SCALES, for the benchmark); codes, run_terms, row_exponent as quantize_activations writes them; y f32 or
-//           bf16 [M, N], as bits. A slice of a large weight has buffers of its own; its rows are columns n_first .. of y.
-// Threads:  a team of LANES_PER_ROW lanes owns WEIGHT_ROWS rows of weights; a lane takes every LANES_PER_ROW-th block of
-//           each, two at a time, so that neighbours read neighbouring 16 bytes and four of them are on their way at once.
-//           ROWS rows of x share each block of weights. Workgroups of x and y count tiles of rows of weights, first those
-//           of the first linear; z counts passes of ROWS.
-// Traffic:  reads N K / 2 + 4 N nGroups bytes for every ROWS rows of x, and the activations from cache; writes y once.
-// Numerics: NUMERICS.md sections 3 and 4. What is computed in f32 passes a fence before anything consumes it, so that no
-//           adapter may fuse or reassociate it. Two need none: z * asum, which is exact, and the scalings of c by powers
-//           of two. Sums are of integers, and the last rounding is in u32.
-// Limits:   K at most 65504, or hi could overflow. At most 3 linears a dispatch.
+//           scale * 2^-E_w as bf16 in the low half, zeroPoint in the high half, subnormals already zeros ([nGroups, N] with
+//           NATIVE_SCALES, for the benchmark); codes, run_terms as quantize_activations writes them; y f32 or bf16 [M, N],
+//           as bits; quantized, codes and then run_terms of y, whose largest words begin as 0, where QUANTIZES. A slice of a large weight has buffers of its own; its rows are columns n_first .. of y.
+// Threads:  a workgroup owns a tile of rows of weights, a team of LANES_PER_ROW lanes some of them; a lane takes every
+//           LANES_PER_ROW-th block of its rows, so that neighbours read neighbouring 16 bytes, four of which are on their way
+//           at once: two blocks of two rows, or one of four, which a workgroup of few threads reads a whole block of y with.
+//           ROWS rows of x share each block of weights. Workgroups of x and y count tiles, first those of the first linear;
+//           z counts passes of ROWS.
+// Traffic:  reads N K / 2 + 4 N nGroups bytes for every ROWS rows of x, and the activations from cache; writes y once, and
+//           3 M N / 2 bytes of its codes and terms where they are wanted.
+// Numerics: NUMERICS.md sections 3 and 4; section 1 for the codes of y. What is computed in f32 passes a fence before
+//           anything consumes it, so that no adapter may fuse or reassociate it. Two need none: z * asum, which is exact, and
+//           scalings by powers of two. A scale too small for s * 2^-E_w in bf16 is too small to be seen in C. Sums are of
+//           integers, and the last rounding is in u32.
+// Limits:   K at most 65504, or hi could overflow. At most 3 linears a dispatch. y is quantized only where N is a multiple of
+//           32, so that a tile is a block.
 
-const BLOCK_SIZE = 32u;
 const MAX_ROWS = 4u;
-/// Rows of weights of a team.
-const WEIGHT_ROWS = 2u;
 const FRACTION_BITS = 32;
 /// hi counts units of 2^-14, lo what is left of them in units of 2^-32.
 const HI_SCALE = 16384.0;
@@ -30,10 +32,21 @@ const LO_SCALE = 262144.0;
 /// 1.5 * 2^23: adding it rounds to an integer, ties to even, and leaves that integer in the low bits; |v| < 2^22.
 const ROUNDER = 12582912.0;
 const ROUNDER_BITS = 0x4b400000;
+/// Instead of an exponent: a row with Inf or NaN.
 const NAN_ROW = 0x7fffffff;
+/// bits(P(128)): the word of a block with e_b = 0 and the least significand.
+const UNIT_WORD = 0x3c010204;
+/// The least word, relative to its row, that counts: e_b - E_x = -100.
+const MIN_RELATIVE_WORD = UNIT_WORD - (100 << 23);
 const NAN_BITS = 0x7fc00000u;
 const LOW_NIBBLES = vec4(0x0f0f0f0fu);
 
+/// Whether the first linear of the dispatch leaves its y as codes too; a workgroup's rows are then a block of it.
+override QUANTIZES: bool = false;
+/// Teams of a workgroup: BLOCK_SIZE / WEIGHT_ROWS where QUANTIZES; else few, so that work is handed out in small portions.
+override TEAMS: u32 = 1u;
+/// Rows of weights of a team, 2 or 4: of 2 a lane takes two blocks at once.
+override WEIGHT_ROWS: u32 = 2u;
 /// Rows of x per pass, 1..MAX_ROWS.
 override ROWS: u32 = 1u;
 /// Activations of a run: 32, or 16 when groupSize is 16.
@@ -52,7 +65,7 @@ struct Params {
   n_total: u32,
   /// K / 32
   blocks: u32,
-  /// log2 of groupSize
+  /// log2 of the blocks of a group; 0 for half a block
   group_shift: u32,
   /// E_w
   weight_exponent: i32,
@@ -62,17 +75,40 @@ struct Params {
   zero: u32,
 }
 
-@group(0) @binding(0) var<storage, read> codes: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read> run_terms: array<vec2<f32>>;
-@group(0) @binding(2) var<storage, read> row_exponent: array<i32>;
+/// Codes of the even and of the odd k of a block.
+struct Codes {
+  even: vec4<u32>,
+  odd: vec4<u32>,
+}
+
+@group(0) @binding(0) var<storage, read> codes: array<Codes>;
+@group(0) @binding(1) var<storage, read> run_terms: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read_write> quantized: array<atomic<u32>>;
+
+/// The tile's outputs as bf16 bits, where they are quantized.
+var<workgroup> y_blocks: array<u32, BLOCK_SIZE * ROWS>;
+var<workgroup> run_sums: array<atomic<i32>, 2u * ROWS>;
 
 /// A block of one row of x.
 struct Block {
-  /// Codes of its first and its last 16 k.
-  first: vec4<u32>,
-  last: vec4<u32>,
-  /// d_b and asum of its first run, and of its second if it has two.
-  terms: vec4<f32>,
+  codes: Codes,
+  /// HI_SCALE * d_b
+  scale: f32,
+  /// asum of its first run, and of its second if it has two.
+  sums: vec2<f32>,
+}
+
+/// Four blocks of weights.
+struct Weights {
+  block_0: vec4<u32>,
+  block_1: vec4<u32>,
+  block_2: vec4<u32>,
+  block_3: vec4<u32>,
+  /// Scale and zero of its first run, and of its second if it has two.
+  words_0: vec2<u32>,
+  words_1: vec2<u32>,
+  words_2: vec2<u32>,
+  words_3: vec2<u32>,
 }
 
 /// v, as a value that the compiler cannot see through: what is computed before is rounded before.
@@ -80,53 +116,56 @@ fn fence(v: f32) -> f32 {
   return bitcast<f32>(bitcast<u32>(v) | p_1.zero);
 }
 
-/// A block of x, or one that adds nothing.
-fn load_block(block: u32, counts: bool) -> Block {
-  var x = Block(codes[2u * block], codes[2u * block + 1u], vec4(0.0));
-  if RUN_SIZE == BLOCK_SIZE {
-    x.terms = vec4(run_terms[block], 0.0, 0.0);
-  } else {
-    x.terms = vec4(run_terms[2u * block], run_terms[2u * block + 1u]);
-  }
-  if !counts {
-    x.terms.x = 0.0;
-    x.terms.z = 0.0;
-  }
-  return x;
+/// Terms of a row: its largest word, and those of its runs.
+fn terms_per_row(blocks: u32) -> u32 {
+  return 1u + blocks * (BLOCK_SIZE / RUN_SIZE);
 }
 
-/// 2^e for -126 <= e <= 127.
-fn power_of_two(e: i32) -> f32 {
-  return bitcast<f32>(u32(e + 127) << 23u);
+/// E_x of row m of x, or NAN_ROW.
+fn row_exponent(m: u32) -> i32 {
+  let word = i32(run_terms[m * terms_per_row(p_1.blocks)].x - WORD_BIAS);
+  return select(select((word - UNIT_WORD) >> 23u, 0, word == ZERO_WORD), NAN_ROW, word == NAN_WORD);
 }
 
-/// Adds RNE(c * 2^32), c = (s * d_b) * t, to T = hi * 2^18 + lo; `word` holds scale and zero, weight_power is 2^-E_w.
-fn add_run(total: vec2<i32>, dp: i32, terms: vec2<f32>, word: u32, weight_power: f32) -> vec2<i32> {
-  let s = fence(bitcast<f32>(word << 16u) * weight_power);
+/// A block of row m of x, or one that adds nothing.
+fn load_block(m: u32, block: u32, counts: bool, e_x: i32) -> Block {
+  let terms = run_terms[m * terms_per_row(p_1.blocks) + 1u + block * (BLOCK_SIZE / RUN_SIZE)];
+  var sums = vec2(bitcast<f32>(terms.y), 0.0);
+  if RUN_SIZE < BLOCK_SIZE {
+    sums.y = bitcast<f32>(run_terms[m * terms_per_row(p_1.blocks) + 2u + 2u * block].y);
+  }
+  let bits = i32(terms.x) - (e_x << 23u);
+  let scale = select(0.0, bitcast<f32>(bits), counts && bits >= MIN_RELATIVE_WORD);
+  return Block(codes[m * p_1.blocks + block], scale * HI_SCALE, sums);
+}
+
+/// Adds RNE(c * 2^32), c = (s * d_b) * t, to T = hi * 2^18 + lo; `scale` is HI_SCALE * d_b, `word` holds s and z.
+fn add_run(total: vec2<i32>, dp: i32, scale: f32, asum: f32, word: u32) -> vec2<i32> {
+  let s = bitcast<f32>(word << 16u);
   let z = bitcast<f32>(word & 0xffff0000u);
-  let t = fence(f32(dp) - z * terms.y);
-  let c = fence(fence(s * terms.x) * t) * HI_SCALE;
+  let t = fence(f32(dp) - z * asum);
+  let c = fence(fence(s * scale) * t);
   let hi = fence(c + ROUNDER);
   let lo = (c - (hi - ROUNDER)) * LO_SCALE + ROUNDER;
   return total + vec2(bitcast<i32>(hi) - ROUNDER_BITS, bitcast<i32>(lo) - ROUNDER_BITS);
 }
 
-/// The dot product of 16 consecutive k: two words of codes 0..15 and their activations.
-fn dot16(low: vec2<u32>, high: vec2<u32>, a: vec4<u32>) -> i32 {
-  return dot4(low.x, a.x) + dot4(high.x, a.y) + dot4(low.y, a.z) + dot4(high.y, a.w);
+/// The dot product of 16 consecutive k: two words of low and of high nibbles, and their activations.
+fn dot16(low: vec2<u32>, high: vec2<u32>, even: vec2<u32>, odd: vec2<u32>) -> i32 {
+  return dot4(low.x, even.x) + dot4(high.x, odd.x) + dot4(low.y, even.y) + dot4(high.y, odd.y);
 }
 
 /// Adds a block of weights times a block of x; `words` holds scale and zero of its first run, and of its second.
-fn add_block(total: vec2<i32>, w: vec4<u32>, words: vec2<u32>, x: Block, weight_power: f32) -> vec2<i32> {
+fn add_block(total: vec2<i32>, w: vec4<u32>, words: vec2<u32>, x: Block) -> vec2<i32> {
   let low = w & LOW_NIBBLES;
   let high = (w >> vec4(4u)) & LOW_NIBBLES;
-  let first = dot16(low.xy, high.xy, x.first);
-  let last = dot16(low.zw, high.zw, x.last);
+  let first = dot16(low.xy, high.xy, x.codes.even.xy, x.codes.odd.xy);
+  let last = dot16(low.zw, high.zw, x.codes.even.zw, x.codes.odd.zw);
   if RUN_SIZE == BLOCK_SIZE {
-    return add_run(total, first + last, x.terms.xy, words.x, weight_power);
+    return add_run(total, first + last, x.scale, x.sums.x, words.x);
   }
-  let half = add_run(total, first, x.terms.xy, words.x, weight_power);
-  return add_run(half, last, x.terms.zw, words.y, weight_power);
+  let half = add_run(total, first, x.scale, x.sums.x, words.x);
+  return add_run(half, last, x.scale, x.sums.y, words.y);
 }
 
 /// The f32 bits of T * 2^exponent, T = total.x * 2^18 + total.y: one rounding, ties to even.
@@ -177,15 +216,54 @@ fn output_bits(sum: vec2<i32>, weight_exponent: i32, e_x: i32) -> u32 {
   return select(rounded(sum, weight_exponent + e_x - FRACTION_BITS), NAN_BITS, e_x == NAN_ROW);
 }
 
+/// Quantizes the tile's outputs, one block of each row: block `block` of rows m_base .. of the x that y will be. They are in
+/// y_blocks; a thread makes one word of codes.
+fn quantize_outputs(thread: u32, m_base: u32, block: u32, blocks: u32) {
+  workgroupBarrier();
+  let runs = BLOCK_SIZE / RUN_SIZE;
+  let m = thread / 8u;
+  let word = thread % 8u;
+  // Words 0 .. 3 hold even k, words 4 .. 7 odd ones, each of 8 consecutive k.
+  let run = word % 4u * 8u / RUN_SIZE;
+  var amax = 0u;
+  if m < ROWS {
+    for (var i = 0u; i < BLOCK_SIZE; i++) {
+      amax = max(amax, magnitude_of(y_blocks[m * BLOCK_SIZE + i]));
+    }
+    let inverse = inverse_of(amax);
+    var packed = 0u;
+    var sum = 0;
+    for (var i = 0u; i < 4u; i++) {
+      let k = word % 4u * 8u + word / 4u + 2u * i;
+      let code = quantize_one(y_blocks[m * BLOCK_SIZE + k], amax, inverse);
+      packed |= (u32(code) & 0xffu) << (8u * i);
+      sum += code;
+    }
+    atomicStore(&quantized[((m_base + m) * blocks + block) * 8u + word], packed);
+    atomicAdd(&run_sums[2u * m + run], sum);
+  }
+  workgroupBarrier();
+  if m < ROWS && (word == 0u || (word == 2u && runs == 2u)) {
+    // Four sevenths of the words are codes.
+    let row = arrayLength(&quantized) / 7u * 4u + 2u * (m_base + m) * terms_per_row(blocks);
+    let term = row + 2u * (1u + runs * block + run);
+    atomicStore(&quantized[term], u32(scale_word(amax)));
+    atomicStore(&quantized[term + 1u], bitcast<u32>(f32(atomicLoad(&run_sums[2u * m + run]))));
+    if word == 0u {
+      atomicMax(&quantized[row], u32(scale_word(amax)) + WORD_BIAS);
+    }
+  }
+}
+
 @compute @workgroup_size(THREADS)
 fn int4_plain_mm(
   place: Place,
   @builtin(workgroup_id) workgroup: vec3<u32>,
   @builtin(num_workgroups) workgroups: vec3<u32>,
 ) {
-  linear_1(workgroup.y * workgroups.x + workgroup.x, workgroup.z, team_of(place), lane_of(place));
+  linear_1(workgroup.y * workgroups.x + workgroup.x, workgroup.z, thread_of(place));
 }
 
 /// A grid over two dimensions may have some workgroups too many.
-fn linear_END(tile: u32, pass_of_rows: u32, team: u32, lane: u32) {
+fn linear_END(tile: u32, pass_of_rows: u32, thread: u32) {
 }

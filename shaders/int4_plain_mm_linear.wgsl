@@ -8,15 +8,14 @@
 @group(0) @binding(4u * LINEAR + 1u) var<storage, read_write> y_LINEAR: array<atomic<u32>>;
 @group(0) @binding(4u * LINEAR + 2u) var<uniform> p_LINEAR: Params;
 
-/// Scale and zero of a block's first run, and of its second if it has two.
-fn words_LINEAR(row: u32, block: u32) -> vec2<u32> {
-  let n_groups = (p_LINEAR.blocks * BLOCK_SIZE) >> p_LINEAR.group_shift;
-  let g = (block * BLOCK_SIZE) >> p_LINEAR.group_shift;
-  let first = scale_zero_LINEAR[select(row * n_groups + g, g * p_LINEAR.n + row, NATIVE_SCALES)];
-  if RUN_SIZE == BLOCK_SIZE {
-    return vec2(first, 0u);
+/// Scale and zero of the first run of a block, and of its second if it has two; `first` is the first block of the row.
+fn words_LINEAR(row: u32, first: u32, block: u32) -> vec2<u32> {
+  if RUN_SIZE < BLOCK_SIZE {
+    let i = select(2u * (first + block), 2u * block * p_LINEAR.n + row, NATIVE_SCALES);
+    return vec2(scale_zero_LINEAR[i], scale_zero_LINEAR[i + select(1u, p_LINEAR.n, NATIVE_SCALES)]);
   }
-  return vec2(first, scale_zero_LINEAR[select(row * n_groups + g + 1u, (g + 1u) * p_LINEAR.n + row, NATIVE_SCALES)]);
+  let shift = p_LINEAR.group_shift;
+  return vec2(scale_zero_LINEAR[select((first + block) >> shift, (block >> shift) * p_LINEAR.n + row, NATIVE_SCALES)], 0u);
 }
 
 fn store_LINEAR(index: u32, bits: u32) {
@@ -31,65 +30,106 @@ fn store_LINEAR(index: u32, bits: u32) {
   }
 }
 
-fn linear_LINEAR(tile: u32, pass_of_rows: u32, team: u32, lane: u32) {
-  let tiles = (p_LINEAR.n + TEAMS * WEIGHT_ROWS - 1u) / (TEAMS * WEIGHT_ROWS);
+/// Blocks `a` and `b` of two rows, or block `a` of four.
+fn load_LINEAR(rows: vec4<u32>, firsts: vec4<u32>, a: u32, b: u32) -> Weights {
+  return Weights(
+    qdata_LINEAR[firsts.x + a],
+    qdata_LINEAR[firsts.y + a],
+    qdata_LINEAR[firsts.z + b],
+    qdata_LINEAR[firsts.w + b],
+    words_LINEAR(rows.x, firsts.x, a),
+    words_LINEAR(rows.y, firsts.y, a),
+    words_LINEAR(rows.z, firsts.z, b),
+    words_LINEAR(rows.w, firsts.w, b),
+  );
+}
+
+fn linear_LINEAR(tile: u32, pass_of_rows: u32, thread: u32) {
+  let tile_rows = TEAMS * WEIGHT_ROWS;
+  let tiles = (p_LINEAR.n + tile_rows - 1u) / tile_rows;
   if tile >= tiles {
-    linear_NEXT(tile - tiles, pass_of_rows, team, lane);
+    linear_NEXT(tile - tiles, pass_of_rows, thread);
     return;
   }
+  let team = thread / LANES_PER_ROW;
+  let lane = thread % LANES_PER_ROW;
   let m_base = p_LINEAR.m_first + pass_of_rows * ROWS;
-  let n_base = (tile * TEAMS + team) * WEIGHT_ROWS;
+  let n_base = tile * tile_rows + team * WEIGHT_ROWS;
   let last = p_LINEAR.blocks - 1u;
-  let weight_power = power_of_two(-p_LINEAR.weight_exponent);
   // A row too many is the last one again, and is not stored.
-  let row_0 = min(n_base, p_LINEAR.n - 1u);
-  let row_1 = min(n_base + 1u, p_LINEAR.n - 1u);
+  let rows = min(vec4(n_base) + vec4(0u, 1u, 2u, 3u) % WEIGHT_ROWS, vec4(p_LINEAR.n - 1u));
+  let firsts = rows * p_LINEAR.blocks;
+  let in_pairs = WEIGHT_ROWS == 2u;
+  let between = select(0u, LANES_PER_ROW, in_pairs);
 
   var totals_0: array<vec2<i32>, MAX_ROWS>;
   var totals_1: array<vec2<i32>, MAX_ROWS>;
-  for (var first = 0u; first <= last; first += 2u * LANES_PER_ROW) {
-    let a = min(first + lane, last);
-    let b = min(first + LANES_PER_ROW + lane, last);
-    // All loads from memory before the first use of any.
-    let w_0a = qdata_LINEAR[row_0 * p_LINEAR.blocks + a];
-    let w_0b = qdata_LINEAR[row_0 * p_LINEAR.blocks + b];
-    let w_1a = qdata_LINEAR[row_1 * p_LINEAR.blocks + a];
-    let w_1b = qdata_LINEAR[row_1 * p_LINEAR.blocks + b];
-    let words_0a = words_LINEAR(row_0, a);
-    let words_0b = words_LINEAR(row_0, b);
-    let words_1a = words_LINEAR(row_1, a);
-    let words_1b = words_LINEAR(row_1, b);
+  var totals_2: array<vec2<i32>, MAX_ROWS>;
+  var totals_3: array<vec2<i32>, MAX_ROWS>;
+  // The first weights are on their way while E_x is read.
+  var a = lane;
+  var w = load_LINEAR(rows, firsts, min(a, last), min(a + between, last));
+  var exponents: array<i32, MAX_ROWS>;
+  for (var m = 0u; m < ROWS; m++) {
+    exponents[m] = row_exponent(m_base + m);
+  }
+  loop {
+    let b = a + between;
     for (var m = 0u; m < ROWS; m++) {
-      let x = (m_base + m) * p_LINEAR.blocks;
-      let x_a = load_block(x + a, first + lane <= last);
-      let x_b = load_block(x + b, first + LANES_PER_ROW + lane <= last);
-      totals_0[m] = add_block(totals_0[m], w_0a, words_0a, x_a, weight_power);
-      totals_1[m] = add_block(totals_1[m], w_1a, words_1a, x_a, weight_power);
-      totals_0[m] = add_block(totals_0[m], w_0b, words_0b, x_b, weight_power);
-      totals_1[m] = add_block(totals_1[m], w_1b, words_1b, x_b, weight_power);
+      let x_a = load_block(m_base + m, min(a, last), a <= last, exponents[m]);
+      var x_b = x_a;
+      if in_pairs {
+        x_b = load_block(m_base + m, min(b, last), b <= last, exponents[m]);
+      }
+      totals_0[m] = add_block(totals_0[m], w.block_0, w.words_0, x_a);
+      totals_1[m] = add_block(totals_1[m], w.block_1, w.words_1, x_a);
+      totals_2[m] = add_block(totals_2[m], w.block_2, w.words_2, x_b);
+      totals_3[m] = add_block(totals_3[m], w.block_3, w.words_3, x_b);
     }
+    a += LANES_PER_ROW + between;
+    if a - lane > last {
+      break;
+    }
+    w = load_LINEAR(rows, firsts, min(a, last), min(a + between, last));
   }
 
   // Integers, so no order of summation can matter.
   for (var m = 0u; m < ROWS; m++) {
-    totals_0[m] = add_lanes(team, lane, WEIGHT_ROWS * m, totals_0[m]);
-    totals_1[m] = add_lanes(team, lane, WEIGHT_ROWS * m + 1u, totals_1[m]);
+    let first = WEIGHT_ROWS * m;
+    if in_pairs {
+      totals_0[m] = add_lanes(team, lane, first, totals_0[m] + totals_2[m]);
+      totals_1[m] = add_lanes(team, lane, first + 1u, totals_1[m] + totals_3[m]);
+    } else {
+      totals_0[m] = add_lanes(team, lane, first, totals_0[m]);
+      totals_1[m] = add_lanes(team, lane, first + 1u, totals_1[m]);
+      totals_2[m] = add_lanes(team, lane, first + 2u, totals_2[m]);
+      totals_3[m] = add_lanes(team, lane, first + 3u, totals_3[m]);
+    }
   }
-  wait_for_team();
+  wait_for_lanes();
 
   // One lane an output.
   for (var output = lane; output < WEIGHT_ROWS * ROWS; output += LANES_PER_ROW) {
     let m = output / WEIGHT_ROWS;
-    let n = n_base + output % WEIGHT_ROWS;
+    let row = output % WEIGHT_ROWS;
     var added = vec2(0);
     // A choice among registers; an index that is not constant would move the sums to memory.
     for (var i = 0u; i < ROWS; i++) {
-      added = select(added, select(totals_0[i], totals_1[i], output % WEIGHT_ROWS == 1u), i == m);
+      let low = select(totals_0[i], totals_1[i], row == 1u);
+      let high = select(totals_2[i], totals_3[i], row == 3u);
+      added = select(added, select(low, high, row >= 2u), i == m);
     }
+    let n = n_base + row;
     if n < p_LINEAR.n {
-      let row = m_base + m;
-      let bits = output_bits(sum_of(team, output, added), p_LINEAR.weight_exponent, row_exponent[row]);
-      store_LINEAR(row * p_LINEAR.n_total + p_LINEAR.n_first + n, bits);
+      let e_x = row_exponent(m_base + m);
+      let bits = output_bits(sum_of(team, output, added), p_LINEAR.weight_exponent, e_x);
+      store_LINEAR((m_base + m) * p_LINEAR.n_total + p_LINEAR.n_first + n, bits);
+      if QUANTIZES {
+        y_blocks[m * BLOCK_SIZE + team * WEIGHT_ROWS + row] = bf16_bits(bits);
+      }
     }
+  }
+  if QUANTIZES && LINEARu == 1u {
+    quantize_outputs(thread, m_base, p_LINEAR.n_first / BLOCK_SIZE + tile, p_LINEAR.n_total / BLOCK_SIZE);
   }
 }

@@ -1,5 +1,6 @@
 // The WGSL modules, put together from their parts: which variant of each part, and how many linears share a dispatch.
 
+import blockCodes from './block_codes.wgsl?raw';
 import dot4Packed from './dot4_packed.wgsl?raw';
 import dot4Unpacked from './dot4_unpacked.wgsl?raw';
 import int4PlainMM from './int4_plain_mm.wgsl?raw';
@@ -19,15 +20,17 @@ export interface KernelVariant {
   readonly dot: DotVariant;
 }
 
-/** Rows of weights of a workgroup: TEAMS * WEIGHT_ROWS. */
-export const WEIGHT_ROWS_PER_WORKGROUP = { subgroup: 2, workgroup: 4 } as const;
+/** Workgroups of int4_plain_mm where a tile of rows must be a block of y, which is quantized; and elsewhere. */
+export const TILES = { quantizing: { teams: 8, weightRows: 4 }, plain: { teams: 1, weightRows: 2 } } as const;
+/** Lanes that share a row of weights and add up in workgroup memory; in registers it is a subgroup. */
+export const LANES_PER_ROW = 32;
 /** Linears that one dispatch takes at most. */
 export const MAX_LINEARS = 3;
-/** Storage buffers of int4_plain_mm: codes, run_terms, row_exponent, and for each linear qdata, scale_zero, y. */
+/** Storage buffers of int4_plain_mm: codes, run_terms, quantized, and for each linear qdata, scale_zero, y. */
 export const SHARED_STORAGE_BUFFERS = 3;
 export const LINEAR_STORAGE_BUFFERS = 3;
 
-export const QUANTIZE_SOURCE = quantizeActivations;
+export const QUANTIZE_SOURCE = `${blockCodes}\n${quantizeActivations}`;
 export const READ_SOURCE = readBandwidth;
 
 const REDUCTIONS = { subgroup: reduceSubgroup, workgroup: reduceWorkgroup };
@@ -38,7 +41,7 @@ export function matmulSource({ reduction, dot }: KernelVariant, linears: number)
   const walks = Array.from({ length: linears }, (_, i) =>
     linear.replaceAll('LINEAR', String(i + 1)).replaceAll('NEXT', i + 1 < linears ? String(i + 2) : 'END'),
   );
-  return directivesFirst([REDUCTIONS[reduction], DOTS[dot], int4PlainMM, ...walks].join('\n'));
+  return directivesFirst([blockCodes, REDUCTIONS[reduction], DOTS[dot], int4PlainMM, ...walks].join('\n'));
 }
 
 /** WGSL wants `enable` and `requires` before everything else; each part names what it needs. */

@@ -50,12 +50,17 @@ export class LinearRunner {
 
   /** Compiles what a linear needs; the result records it, and must be called inside an error scope. */
   async recorder(operands: LinearOperands): Promise<(encoder: GPUCommandEncoder) => void> {
-    const kernels = await linearKernels(this.pipelines, this.workspaces, [operands]);
+    const { m, weight } = operands;
+    const [kernels, activations] = await Promise.all([
+      linearKernels(this.pipelines, this.workspaces, [operands]),
+      this.workspaces.get(m * weight.k),
+    ]);
+    const group = { linears: [operands], activations, quantizedY: null };
     return (encoder) => {
       const pass = encoder.beginComputePass({ label: 'linear' });
       recordDispatches(pass, [
-        quantizeDispatch(this.pipelines, kernels, operands),
-        ...matmulDispatches(this.pipelines, kernels, [operands]),
+        quantizeDispatch(this.pipelines, kernels, group),
+        ...matmulDispatches(this.pipelines, kernels, group),
       ]);
       pass.end();
     };

@@ -12,6 +12,7 @@ import {
   QUANTIZE_SOURCE,
   READ_SOURCE,
   SHARED_STORAGE_BUFFERS,
+  TILES,
 } from './kernel_sources.js';
 
 /** One specialisation of int4_plain_mm. */
@@ -23,6 +24,8 @@ export interface MatmulVariant {
   readonly runSize: number;
   readonly outputType: OutputType;
   readonly layout: ScaleLayout;
+  /** Whether the first linear leaves its y as codes too. */
+  readonly quantizes: boolean;
 }
 
 /** A pipeline and what its bind groups are made of. */
@@ -34,8 +37,8 @@ export interface CompiledKernel {
 type BindingType = 'read-only-storage' | 'storage' | 'uniform';
 
 // In the order of the bindings; uniforms come last.
-const QUANTIZE_BINDINGS: readonly BindingType[] = ['read-only-storage', 'storage', 'storage', 'storage', 'uniform'];
-const SHARED_BINDINGS: readonly BindingType[] = ['read-only-storage', 'read-only-storage', 'read-only-storage'];
+const QUANTIZE_BINDINGS: readonly BindingType[] = ['read-only-storage', 'storage', 'storage', 'uniform'];
+const SHARED_BINDINGS: readonly BindingType[] = ['read-only-storage', 'read-only-storage', 'storage'];
 const LINEAR_BINDINGS: readonly BindingType[] = ['read-only-storage', 'read-only-storage', 'storage', 'uniform'];
 const READ_BINDINGS: readonly BindingType[] = ['read-only-storage', 'storage', 'uniform'];
 
@@ -68,10 +71,14 @@ export class Pipelines {
   }
 
   /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */
-  matmul({ linears, rows, runSize, outputType, layout }: MatmulVariant): Promise<CompiledKernel> {
+  matmul({ linears, rows, runSize, outputType, layout, quantizes }: MatmulVariant): Promise<CompiledKernel> {
     const { reduction } = this.variant;
+    const { teams, weightRows } = quantizes ? TILES.quantizing : TILES.plain;
     const bindings = [...SHARED_BINDINGS, ...Array.from({ length: linears }, () => LINEAR_BINDINGS).flat()];
     return this.#pipeline('int4_plain_mm', matmulSource(this.variant, linears), bindings, {
+      TEAMS: teams,
+      WEIGHT_ROWS: weightRows,
+      QUANTIZES: Number(quantizes),
       ROWS: rows,
       RUN_SIZE: runSize,
       OUTPUT_BF16: Number(outputType === 'bf16'),

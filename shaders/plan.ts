@@ -1,54 +1,68 @@
-// A fixed sequence of linears: bind groups made once, one compute pass a run, linears on the same x side by side.
+// A fixed sequence of linears: bind groups made once, one compute pass a run.
 
 import { disposedError, type Plan } from '../core/backend.js';
 import type { WebGPUBuffer } from './device_buffer.js';
 import type { DeviceGuard } from './device_guard.js';
 import type { WebGPUWeight } from './device_weight.js';
-import { type Dispatch, type LinearOperands, recordDispatches } from './dispatches.js';
+import {
+  type Dispatch,
+  type LinearGroup,
+  linearKernels,
+  matmulDispatches,
+  quantizeDispatch,
+  recordDispatches,
+} from './dispatches.js';
+import { BufferUsage } from './gpu_flags.js';
 import type { Lifetime } from './lifetime.js';
+import type { Pipelines } from './pipelines.js';
+import { groupSteps, type PlannedStep, type StepGroup } from './plan_groups.js';
+import { type QuantizedActivations, quantizedAt, quantizedBytes, type Workspaces } from './workspace.js';
 
-/** One step of a plan. */
-export interface PlannedStep {
-  readonly operands: LinearOperands;
-  readonly x: WebGPUBuffer;
-  readonly y: WebGPUBuffer;
-}
-
-/** Consecutive steps that run side by side. */
-export interface StepGroup {
-  readonly steps: readonly PlannedStep[];
-  /** Whether their x must be quantized first, or still is. */
-  readonly quantizes: boolean;
-}
-
-/** Holds its weights and buffers alive by reference, but does not own them. */
+/** Holds its weights and buffers alive by reference, but does not own them; owns the codes that its steps hand on. */
 export class WebGPUPlan implements Plan {
   #disposed = false;
   /** WebGPU submits a command buffer once; the next one is recorded while the device is busy with this one. */
   #next: GPUCommandBuffer | null = null;
 
+  readonly owner: object;
+  readonly weights: readonly WebGPUWeight[];
+  readonly #guard: DeviceGuard;
+  readonly #lifetime: Lifetime;
+  readonly #onDispose: (plan: WebGPUPlan) => void;
+  readonly #buffers: readonly WebGPUBuffer[];
+
   constructor(
-    readonly owner: object,
-    readonly guard: DeviceGuard,
-    readonly lifetime: Lifetime,
+    { owner, guard, lifetime, onDispose }: PlanParts,
     readonly dispatches: readonly Dispatch[],
-    readonly weights: readonly WebGPUWeight[],
-    readonly buffers: readonly WebGPUBuffer[],
-  ) {}
+    steps: readonly PlannedStep[],
+    readonly handedOn: readonly GPUBuffer[],
+  ) {
+    this.owner = owner;
+    this.#guard = guard;
+    this.#lifetime = lifetime;
+    this.#onDispose = onDispose;
+    this.weights = steps.map(({ operands }) => operands.weight);
+    this.#buffers = steps.flatMap(({ x, y }) => [x, y]);
+  }
 
   run(): Promise<void> {
-    return this.lifetime.track(async () => {
+    return this.#lifetime.track(async () => {
       this.requireUsable();
-      const { queue } = this.guard.device;
-      const { value, accepted } = this.guard.scoped('a plan', () => {
+      const { queue } = this.#guard.device;
+      const { value, accepted } = this.#guard.scoped('a plan', () => {
         queue.submit([this.#next ?? this.#recorded()]);
-        const done = this.guard.settle('a plan', queue.onSubmittedWorkDone());
+        const done = this.#guard.settle('a plan', queue.onSubmittedWorkDone());
         this.#next = this.#recorded();
         return done;
       });
       await accepted;
       await value;
     });
+  }
+
+  /** Before the pass: the largest words of rows of codes that are handed on begin as 0. */
+  prepare(encoder: GPUCommandEncoder): void {
+    for (const buffer of this.handedOn) encoder.clearBuffer(buffer);
   }
 
   record(pass: GPUComputePassEncoder): void {
@@ -59,16 +73,20 @@ export class WebGPUPlan implements Plan {
   requireUsable(): void {
     if (this.#disposed) throw disposedError('plan');
     for (const weight of this.weights) if (weight.disposed) throw disposedError('weight');
-    for (const buffer of this.buffers) if (buffer.disposed) throw disposedError('buffer');
+    for (const buffer of this.#buffers) if (buffer.disposed) throw disposedError('buffer');
   }
 
   dispose(): void {
+    if (this.#disposed) return;
     this.#disposed = true;
     this.#next = null;
+    this.#onDispose(this);
+    for (const buffer of this.handedOn) buffer.destroy();
   }
 
   #recorded(): GPUCommandBuffer {
-    const encoder = this.guard.device.createCommandEncoder({ label: 'plan' });
+    const encoder = this.#guard.device.createCommandEncoder({ label: 'plan' });
+    this.prepare(encoder);
     const pass = encoder.beginComputePass({ label: 'plan' });
     this.record(pass);
     pass.end();
@@ -76,34 +94,78 @@ export class WebGPUPlan implements Plan {
   }
 }
 
+/** What a plan is made from. */
+export interface PlanParts {
+  readonly owner: object;
+  readonly guard: DeviceGuard;
+  readonly lifetime: Lifetime;
+  readonly pipelines: Pipelines;
+  readonly workspaces: Workspaces;
+  readonly onDispose: (plan: WebGPUPlan) => void;
+}
+
 /**
- * Steps that follow each other, read the same quantized x and write to different y go side by side: dispatches of their
- * own would wait for each other.
+ * Compiles what the steps need, and makes their bind groups.
+ * @throws SamebitsError DEVICE_OUT_OF_MEMORY, with nothing left behind
  */
-export function groupSteps(steps: readonly PlannedStep[]): StepGroup[] {
-  const groups: { steps: PlannedStep[]; quantizes: boolean }[] = [];
-  // The step whose quantized x is in its workspace, until something writes that x.
-  let quantized: PlannedStep | null = null;
-  for (const step of steps) {
-    const group = groups.at(-1);
-    const isQuantized = quantized !== null && sharesQuantizedX(quantized, step);
-    if (group && isQuantized && fits(group.steps, step)) group.steps.push(step);
-    else groups.push({ steps: [step], quantizes: !isQuantized });
-    if (!isQuantized) quantized = step;
-    if (step.y === step.x || step.y === quantized?.x) quantized = null;
+export async function preparePlan(parts: PlanParts, steps: readonly PlannedStep[]): Promise<WebGPUPlan> {
+  const { guard, pipelines, workspaces } = parts;
+  const groups = groupSteps(steps);
+  const handed = await handOn(guard, groups);
+  try {
+    const linears = await Promise.all(
+      groups.map(async (group) => {
+        const { operands } = group.steps[0]!;
+        const { producer } = group;
+        const linearGroup: LinearGroup = {
+          linears: group.steps.map((step) => step.operands),
+          activations: (producer && handed.of.get(producer)) ?? (await workspaces.get(operands.m * operands.weight.k)),
+          quantizedY: handed.of.get(group) ?? null,
+        };
+        const kernels = await linearKernels(pipelines, workspaces, linearGroup.linears, group.quantizesY);
+        return { linearGroup, kernels, quantizesX: group.quantizesX };
+      }),
+    );
+    const dispatches = await guard.run('a plan', () =>
+      linears.flatMap(({ linearGroup, kernels, quantizesX }) => [
+        ...(quantizesX ? [quantizeDispatch(pipelines, kernels, linearGroup)] : []),
+        ...matmulDispatches(pipelines, kernels, linearGroup),
+      ]),
+    );
+    return new WebGPUPlan(parts, dispatches, steps, handed.buffers);
+  } catch (error) {
+    for (const buffer of handed.buffers) buffer.destroy();
+    throw error;
   }
-  return groups;
 }
 
-/** An equal x of equal M has an equal K, and so one workspace; runs of 16 need other terms than runs of 32. */
-function sharesQuantizedX(a: PlannedStep, b: PlannedStep): boolean {
-  const [first, second] = [a.operands, b.operands];
-  return a.x === b.x && first.m === second.m && first.weight.runSize === second.weight.runSize;
-}
-
-/** One pipeline serves all of a group, and a buffer is written once. */
-function fits(group: readonly PlannedStep[], step: PlannedStep): boolean {
-  const { outputType, weight } = group[0]!.operands;
-  const isAlike = step.operands.outputType === outputType && step.operands.weight.layout === weight.layout;
-  return isAlike && group.every(({ y }) => y !== step.y);
+/**
+ * Memory for the codes that groups hand on to later ones. A dispatch cannot read and write one buffer, so there are two:
+ * what comes out of one goes into the other.
+ */
+async function handOn(guard: DeviceGuard, groups: readonly StepGroup[]) {
+  const sizes = [0, 0];
+  const places = new Map<StepGroup, { readonly side: number; readonly offset: number; readonly elements: number }>();
+  for (const group of groups) {
+    if (!group.quantizesY) continue;
+    const { m, weight } = group.steps[0]!.operands;
+    const side = group.producer && places.get(group.producer)?.side === 0 ? 1 : 0;
+    const elements = m * weight.n;
+    places.set(group, { side, offset: sizes[side]!, elements });
+    sizes[side]! += quantizedBytes(elements);
+  }
+  const usage = BufferUsage.STORAGE | BufferUsage.COPY_DST;
+  const { value, accepted } = guard.scoped('the codes that a plan hands on', () =>
+    sizes.map((size) => (size === 0 ? null : guard.device.createBuffer({ label: 'handed on', size, usage }))),
+  );
+  const buffers = value.filter((buffer) => buffer !== null);
+  try {
+    await accepted;
+  } catch (error) {
+    for (const buffer of buffers) buffer.destroy();
+    throw error;
+  }
+  const of = new Map<StepGroup, QuantizedActivations>();
+  for (const [group, { side, offset, elements }] of places) of.set(group, quantizedAt(value[side]!, offset, elements));
+  return { buffers, of };
 }

@@ -47,7 +47,8 @@ export async function measureReadBandwidth(
         });
       }
     });
-    const elapsedUs = await timePasses(guard, (pass) => recordDispatches(pass, dispatches), replays);
+    const work = { record: (pass: GPUComputePassEncoder) => recordDispatches(pass, dispatches) };
+    const elapsedUs = await timePasses(guard, work, replays);
     return totalBytes / Math.min(...elapsedUs) / 1000;
   } finally {
     for (const buffer of buffers) buffer.destroy();

@@ -1,10 +1,9 @@
 // Sums over the lanes of a row in workgroup memory, which every device has. Stands before int4_plain_mm.wgsl, like its
 // twin reduce_subgroup.wgsl: the same integers, so the same bits.
 //
-// 32 lanes a row whatever the subgroup size, two teams a workgroup. Workgroup memory: 128 bytes * ROWS.
+// 32 lanes a row whatever the subgroup size. Workgroup memory: 1 KiB * ROWS.
 
 const LANES_PER_ROW = 32u;
-const TEAMS = 2u;
 /// Sums of a row that its lanes share: enough to keep them out of each other's way, few because devices zero them first.
 const PARTIALS_PER_ROW = 4u;
 
@@ -15,19 +14,15 @@ struct Place {
 /// hi and lo of each output's partial sums.
 var<workgroup> partial: array<atomic<i32>, 2u * PARTIALS_PER_ROW * TEAMS * WEIGHT_ROWS * ROWS>;
 
-fn lane_of(place: Place) -> u32 {
-  return place.thread % LANES_PER_ROW;
-}
-
-fn team_of(place: Place) -> u32 {
-  return place.thread / LANES_PER_ROW;
+fn thread_of(place: Place) -> u32 {
+  return place.thread;
 }
 
 fn first_slot(team: u32, output: u32) -> u32 {
   return 2u * PARTIALS_PER_ROW * (team * WEIGHT_ROWS * ROWS + output);
 }
 
-/// Adds a lane's sum to the shared ones; their sum is there after wait_for_team.
+/// Adds a lane's sum to the shared ones; their sum is there after wait_for_lanes.
 fn add_lanes(team: u32, lane: u32, output: u32, total: vec2<i32>) -> vec2<i32> {
   let slot = first_slot(team, output) + 2u * (lane % PARTIALS_PER_ROW);
   atomicAdd(&partial[slot], total.x);
@@ -35,7 +30,7 @@ fn add_lanes(team: u32, lane: u32, output: u32, total: vec2<i32>) -> vec2<i32> {
   return total;
 }
 
-fn wait_for_team() {
+fn wait_for_lanes() {
   workgroupBarrier();
 }
 

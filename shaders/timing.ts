@@ -17,28 +17,26 @@ export function timingMethod(device: GPUDevice): string {
   return hasTimestamps(device) ? 'timestamp queries around each pass' : 'wall clock from submission to completion';
 }
 
+/** Commands that are timed, and what goes before them, which is not. */
+export interface TimedWork {
+  prepare?(encoder: GPUCommandEncoder): void;
+  record(pass: GPUComputePassEncoder): void;
+}
+
 /** Records `passes` equal compute passes, a command buffer each, and gives the time of each in microseconds. */
-export async function timePasses(
-  guard: DeviceGuard,
-  record: (pass: GPUComputePassEncoder) => void,
-  passes: number,
-): Promise<number[]> {
+export async function timePasses(guard: DeviceGuard, work: TimedWork, passes: number): Promise<number[]> {
   const elapsedUs: number[] = [];
   if (hasTimestamps(guard.device)) {
     for (let done = 0; done < passes; done += MAX_PASSES_PER_SET) {
-      elapsedUs.push(...(await timestampedPasses(guard, record, Math.min(MAX_PASSES_PER_SET, passes - done))));
+      elapsedUs.push(...(await timestampedPasses(guard, work, Math.min(MAX_PASSES_PER_SET, passes - done))));
     }
   } else {
-    for (let i = 0; i < passes; i++) elapsedUs.push(await wallClockPass(guard, record));
+    for (let i = 0; i < passes; i++) elapsedUs.push(await wallClockPass(guard, work));
   }
   return elapsedUs;
 }
 
-async function timestampedPasses(
-  guard: DeviceGuard,
-  record: (pass: GPUComputePassEncoder) => void,
-  passes: number,
-): Promise<number[]> {
+async function timestampedPasses(guard: DeviceGuard, work: TimedWork, passes: number): Promise<number[]> {
   const { device } = guard;
   const sizeBytes = passes * 2 * TIMESTAMP_BYTES;
   const { value, accepted } = guard.scoped('timestamp queries', () => ({
@@ -54,7 +52,7 @@ async function timestampedPasses(
     await accepted;
     await guard.run('timed passes', () => {
       for (let i = 0; i < passes; i++) {
-        submitPass(device, record, { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 });
+        submitPass(device, work, { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 });
       }
     });
     const bytes = await readBack(guard, 'a read of timestamps', resolved, sizeBytes, (encoder) =>
@@ -68,10 +66,10 @@ async function timestampedPasses(
   }
 }
 
-async function wallClockPass(guard: DeviceGuard, record: (pass: GPUComputePassEncoder) => void): Promise<number> {
+async function wallClockPass(guard: DeviceGuard, work: TimedWork): Promise<number> {
   const start = performance.now();
   const { value, accepted } = guard.scoped('a timed pass', () => {
-    submitPass(guard.device, record);
+    submitPass(guard.device, work);
     return guard.settle('a timed pass', guard.device.queue.onSubmittedWorkDone());
   });
   await value;
@@ -80,14 +78,11 @@ async function wallClockPass(guard: DeviceGuard, record: (pass: GPUComputePassEn
   return elapsedUs;
 }
 
-function submitPass(
-  device: GPUDevice,
-  record: (pass: GPUComputePassEncoder) => void,
-  timestampWrites?: GPUComputePassTimestampWrites,
-): void {
+function submitPass(device: GPUDevice, work: TimedWork, timestampWrites?: GPUComputePassTimestampWrites): void {
   const encoder = device.createCommandEncoder({ label: 'timed pass' });
+  work.prepare?.(encoder);
   const pass = encoder.beginComputePass(timestampWrites ? { timestampWrites } : {});
-  record(pass);
+  work.record(pass);
   pass.end();
   device.queue.submit([encoder.finish()]);
 }

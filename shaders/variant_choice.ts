@@ -3,16 +3,12 @@
 
 import { SamebitsError } from '../core/errors.js';
 import { BLOCK_SIZE } from '../core/limits.js';
+import { describeDevice } from './adapter.js';
 import type { DeviceGuard } from './device_guard.js';
 import { SLOT_BYTES } from './device_weight.js';
 import { bind } from './dispatches.js';
 import { BufferUsage } from './gpu_flags.js';
-import {
-  type DotVariant,
-  type KernelVariant,
-  type ReductionVariant,
-  WEIGHT_ROWS_PER_WORKGROUP,
-} from './kernel_sources.js';
+import { type DotVariant, type KernelVariant, type ReductionVariant, TILES } from './kernel_sources.js';
 import { type CompiledKernel, Pipelines } from './pipelines.js';
 
 /** 'auto' (default) is measured; a name is taken as it is. */
@@ -32,6 +28,7 @@ const N = 4096;
 const K = 2048;
 const GROUP_SIZE = 32;
 const FIRST_ROWS = 64;
+const ROWS_PER_TILE = TILES.plain.teams * TILES.plain.weightRows;
 const ROWS_FACTOR = 8;
 /** Dispatches of a measurement grow with its rows: one of 64 rows, 16 of all. */
 const ROWS_PER_REPEAT = 256;
@@ -52,10 +49,10 @@ export async function chooseVariant(guard: DeviceGuard, options: VariantOptions)
   const { dot = 'auto', reduction = 'auto' } = options;
   if (reduction === 'subgroup' && !hasFixedSubgroups(guard.device)) throw noSubgroups(guard.device);
   if (dot !== 'auto' && reduction !== 'auto') return named(guard, { dot, reduction }, 'as asked for');
-  if (dot !== 'auto' || reduction !== 'auto') return measured(guard, candidates(guard.device, dot, reduction));
+  if (dot !== 'auto' || reduction !== 'auto') return bestOf(guard, dot, reduction);
   let choice = chosen.get(guard.device);
   if (choice === undefined) {
-    choice = measured(guard, candidates(guard.device, dot, reduction));
+    choice = bestOf(guard, dot, reduction);
     chosen.set(guard.device, choice);
     choice.catch(() => chosen.delete(guard.device));
   }
@@ -69,19 +66,51 @@ export function hasFixedSubgroups(device: GPUDevice): boolean {
   const info: GPUAdapterInfo | undefined = device.adapterInfo;
   if (!info || !device.features.has('subgroups')) return false;
   const { subgroupMinSize, subgroupMaxSize } = info;
-  return subgroupMinSize === subgroupMaxSize && subgroupMinSize >= 4 && subgroupMinSize <= 64;
+  return subgroupMinSize === subgroupMaxSize && subgroupMinSize >= 4 && subgroupMinSize <= 32;
 }
 
-/** The best guess first; each of the others differs from it in one thing, or is what is left when it does not compile. */
-function candidates(
-  device: GPUDevice,
+/**
+ * Sums in subgroups where the device has them and they compile, for they take no memory and no barrier; of the dot products
+ * the faster one. What a CPU driver compiles takes it long, and its speed does not matter: there, the first that compiles.
+ */
+async function bestOf(
+  guard: DeviceGuard,
   dot: DotVariant | 'auto',
   reduction: ReductionVariant | 'auto',
-): readonly KernelVariant[] {
-  const dots: readonly DotVariant[] = dot === 'auto' ? ['packed', 'unpacked'] : [dot];
-  const fitting: readonly ReductionVariant[] = hasFixedSubgroups(device) ? ['subgroup', 'workgroup'] : ['workgroup'];
+): Promise<VariantChoice> {
+  const fitting: readonly ReductionVariant[] = hasFixedSubgroups(guard.device)
+    ? ['subgroup', 'workgroup']
+    : ['workgroup'];
   const reductions = reduction === 'auto' ? fitting : [reduction];
-  return reductions.flatMap((r) => dots.map((d): KernelVariant => ({ reduction: r, dot: d })));
+  const dots: readonly DotVariant[] = dot === 'auto' ? ['packed', 'unpacked'] : [dot];
+  const { isSoftware, name } = describeDevice(guard.device);
+  const refused: string[] = [];
+  let cause: unknown;
+  const compile = async (variant: KernelVariant): Promise<Entrant[]> => {
+    const pipelines = new Pipelines(guard, variant);
+    try {
+      return [{ pipelines, kernel: await firstPipelines(pipelines) }];
+    } catch (error) {
+      guard.requirePresent();
+      if (!(error instanceof SamebitsError)) throw error;
+      refused.push(`${nameOf(variant)} does not compile: ${error.got}`);
+      cause = error;
+      return [];
+    }
+  };
+  for (const r of reductions) {
+    const entrants: Entrant[] = [];
+    if (isSoftware) {
+      for (const d of dots) if (entrants.length === 0) entrants.push(...(await compile({ reduction: r, dot: d })));
+    } else {
+      entrants.push(...(await Promise.all(dots.map((d) => compile({ reduction: r, dot: d })))).flat());
+    }
+    if (entrants.length === 0) continue;
+    const { pipelines, why } = await faster(guard, entrants);
+    const reason = isSoftware ? `the first that compiles: ${name} computes on the CPU` : why;
+    return { pipelines, reason: [reason, ...refused].join('; ') };
+  }
+  throw cause;
 }
 
 /** Compiles what every call needs, so that what does not compile is known at once. */
@@ -94,40 +123,31 @@ async function named(guard: DeviceGuard, variant: KernelVariant, reason: string)
 async function firstPipelines(pipelines: Pipelines) {
   const [, matmul] = await Promise.all([
     pipelines.quantize(BLOCK_SIZE),
-    pipelines.matmul({ linears: 1, rows: 1, runSize: BLOCK_SIZE, outputType: 'f32', layout: 'coalesced' }),
+    pipelines.matmul({
+      linears: 1,
+      rows: 1,
+      runSize: BLOCK_SIZE,
+      outputType: 'f32',
+      layout: 'coalesced',
+      quantizes: false,
+    }),
   ]);
   return matmul;
 }
 
-async function measured(guard: DeviceGuard, variants: readonly KernelVariant[]): Promise<VariantChoice> {
-  const refused: string[] = [];
-  const compiled = await Promise.all(
-    variants.map(async (variant) => {
-      const pipelines = new Pipelines(guard, variant);
-      try {
-        return [{ pipelines, kernel: await firstPipelines(pipelines) }];
-      } catch (error) {
-        guard.requirePresent();
-        if (!(error instanceof SamebitsError)) throw error;
-        refused.push(`${nameOf(variant)} does not compile: ${error.got}`);
-        if (refused.length === variants.length) throw error;
-        return [];
-      }
-    }),
-  );
-  const running = compiled.flat();
-  const elapsedMs = running.length > 1 ? await race(guard, running) : [0];
+async function faster(
+  guard: DeviceGuard,
+  entrants: readonly Entrant[],
+): Promise<{ pipelines: Pipelines; why: string }> {
+  if (entrants.length === 1) return { pipelines: entrants[0]!.pipelines, why: 'the only one here' };
+  const elapsedMs = await race(guard, entrants);
   let best = 0;
-  for (let i = 1; i < running.length; i++) if (elapsedMs[i]! * MIN_GAIN < elapsedMs[best]!) best = i;
-  const times = running.map(({ pipelines }, i) => {
+  for (let i = 1; i < entrants.length; i++) if (elapsedMs[i]! * MIN_GAIN < elapsedMs[best]!) best = i;
+  const times = entrants.map(({ pipelines }, i) => {
     const time = elapsedMs[i]!;
     return `${nameOf(pipelines.variant)} ${Number.isFinite(time) ? `${time.toPrecision(3)} ms` : 'not in time'}`;
   });
-  const reason = [
-    running.length > 1 ? `measured at the start: ${times.join(', ')}` : 'the only one here',
-    ...refused,
-  ].join('; ');
-  return { pipelines: running[best]!.pipelines, reason };
+  return { pipelines: entrants[best]!.pipelines, why: `measured at the start: ${times.join(', ')}` };
 }
 
 interface Entrant {
@@ -149,13 +169,13 @@ async function race(guard: DeviceGuard, entrants: readonly Entrant[]): Promise<n
       const storage = (size: number) => create(size, BufferUsage.STORAGE);
       const blocks = K / BLOCK_SIZE;
       const params = create(SLOT_BYTES, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
-      const words = [N, 0, N, blocks, Math.log2(GROUP_SIZE), 0, 0, 0];
+      const words = [N, 0, N, blocks, Math.log2(GROUP_SIZE / BLOCK_SIZE), 0, 0, 0];
       device.queue.writeBuffer(params.buffer, 0, new Int32Array(words));
-      const [codes, terms, exponent] = [storage(K), storage(blocks * 8), storage(4)];
-      return [codes, terms, exponent, storage((N * K) / 2), storage(N * blocks * 4), storage(N * 4), params];
+      const [codes, terms, nobody] = [storage(K), storage((1 + blocks) * 8), storage(4)];
+      return [codes, terms, nobody, storage((N * K) / 2), storage(N * blocks * 4), storage(N * 4), params];
     });
     // The first use clears the buffers and ends what a driver has put off of a compilation.
-    for (const entrant of entrants) await timeOnce(guard, entrant, bindings, WEIGHT_ROWS_PER_WORKGROUP.workgroup);
+    for (const entrant of entrants) await timeOnce(guard, entrant, bindings, ROWS_PER_TILE);
     const start = performance.now();
     let elapsedMs = entrants.map(() => 0);
     for (let rows = FIRST_ROWS; rows <= N; rows *= ROWS_FACTOR) {
@@ -179,7 +199,7 @@ async function race(guard: DeviceGuard, entrants: readonly Entrant[]): Promise<n
 
 async function timeOnce(
   guard: DeviceGuard,
-  { pipelines: { variant }, kernel: { pipeline, bindGroupLayout } }: Entrant,
+  { kernel: { pipeline, bindGroupLayout } }: Entrant,
   bindings: readonly GPUBufferBinding[],
   rows: number,
 ): Promise<number> {
@@ -190,7 +210,7 @@ async function timeOnce(
     const pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, bind(device, bindGroupLayout, bindings));
-    const workgroups = rows / WEIGHT_ROWS_PER_WORKGROUP[variant.reduction];
+    const workgroups = rows / ROWS_PER_TILE;
     for (let done = 0; done < rows; done += ROWS_PER_REPEAT) pass.dispatchWorkgroups(workgroups);
     pass.end();
     device.queue.submit([encoder.finish()]);
@@ -209,7 +229,7 @@ function noSubgroups(device: GPUDevice): SamebitsError {
   const info: GPUAdapterInfo | undefined = device.adapterInfo;
   return new SamebitsError('DEVICE_LIMIT', {
     rule: 'sums in subgroups need a device with subgroups of one fixed size',
-    expected: "the feature 'subgroups' and one size in 4..64",
+    expected: "the feature 'subgroups' and one size in 4..32",
     got: device.features.has('subgroups')
       ? `sizes ${info?.subgroupMinSize}..${info?.subgroupMaxSize}`
       : "a device without the feature 'subgroups'",

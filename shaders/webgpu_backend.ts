@@ -39,11 +39,12 @@ import { BufferPool, OPERAND_USAGE, STAGING_USAGE } from './buffer_pool.js';
 import { WebGPUBuffer, wordAligned } from './device_buffer.js';
 import { DeviceGuard } from './device_guard.js';
 import { WebGPUWeight } from './device_weight.js';
-import { type LinearOperands, linearKernels, matmulDispatches, quantizeDispatch } from './dispatches.js';
+import type { LinearOperands } from './dispatches.js';
+import { LANES_PER_ROW } from './kernel_sources.js';
 import { Lifetime } from './lifetime.js';
 import { LinearRunner } from './linear_runner.js';
 import type { Pipelines } from './pipelines.js';
-import { groupSteps, WebGPUPlan } from './plan.js';
+import { preparePlan, WebGPUPlan } from './plan.js';
 import { measureReadBandwidth } from './read_roof.js';
 import { timePasses, timingMethod } from './timing.js';
 import { chooseVariant, type VariantChoice, type VariantOptions } from './variant_choice.js';
@@ -236,21 +237,17 @@ export class WebGPUBackend implements Backend {
         };
         return { operands, x, y };
       });
-      const groups = await Promise.all(
-        groupSteps(own).map(async ({ steps: together, quantizes }) => {
-          const linears = together.map(({ operands }) => operands);
-          return { linears, quantizes, kernels: await linearKernels(this.#pipelines, this.#workspaces, linears) };
-        }),
-      );
-      const dispatches = await this.#guard.run('a plan', () =>
-        groups.flatMap(({ linears, quantizes, kernels }) => [
-          ...(quantizes ? [quantizeDispatch(this.#pipelines, kernels, linears[0]!)] : []),
-          ...matmulDispatches(this.#pipelines, kernels, linears),
-        ]),
-      );
-      const weights = own.map((step) => step.operands.weight);
-      const buffers = own.flatMap((step) => [step.x, step.y]);
-      return new WebGPUPlan(this, this.#guard, this.#lifetime, dispatches, weights, buffers);
+      const parts = {
+        owner: this,
+        guard: this.#guard,
+        lifetime: this.#lifetime,
+        pipelines: this.#pipelines,
+        workspaces: this.#workspaces,
+        onDispose: (plan: WebGPUPlan) => this.#handles.delete(plan),
+      };
+      const plan = await preparePlan(parts, own);
+      this.#handles.add(plan);
+      return plan;
     });
   }
 
@@ -290,7 +287,7 @@ export class WebGPUBackend implements Backend {
     plan.requireUsable();
     for (const weight of plan.weights) weight.retain();
     try {
-      return await timePasses(this.#guard, (pass) => plan.record(pass), checkedReplays(replays));
+      return await timePasses(this.#guard, plan, checkedReplays(replays));
     } finally {
       for (const weight of plan.weights) weight.release();
     }
@@ -321,7 +318,7 @@ function requireDevice(device: unknown): void {
 }
 
 function variantDetails({ variant, maxLinears, guard }: Pipelines): Record<string, string> {
-  const lanes = variant.reduction === 'subgroup' ? guard.device.adapterInfo.subgroupMinSize : 32;
+  const lanes = variant.reduction === 'subgroup' ? guard.device.adapterInfo.subgroupMinSize : LANES_PER_ROW;
   return {
     reduction: `${variant.reduction} (${lanes} lanes a row)`,
     dot: variant.dot === 'packed' ? 'packed (dot4I8Packed)' : 'unpacked (i32 arithmetic)',

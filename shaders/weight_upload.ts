@@ -30,7 +30,9 @@ export async function uploadSlices(
 ): Promise<readonly WeightSlice[]> {
   const { n, k, nGroups } = weight;
   const rowBytes = k / 2;
-  const rowsPerSlice = Math.max(1, Math.floor(maxBindingBytes / rowBytes));
+  const fitting = Math.max(1, Math.floor(maxBindingBytes / rowBytes));
+  // Whole blocks of y, where one fits, so that they can be quantized.
+  const rowsPerSlice = fitting < BLOCK_SIZE ? fitting : fitting - (fitting % BLOCK_SIZE);
   const totalBytes = n * rowBytes + n * nGroups * 4;
   const slices: WeightSlice[] = [];
   let doneBytes = 0;
@@ -53,7 +55,9 @@ export async function uploadSlices(
       await write(qdata, rows * rowBytes, (start, end) =>
         weight.qdata.subarray(nFirst * rowBytes + start, nFirst * rowBytes + end),
       );
-      await write(scaleZero, rows * nGroups * 4, (start, end) => interleaved(weight, nFirst, rows, start / 4, end / 4));
+      await write(scaleZero, rows * nGroups * 4, (start, end) =>
+        interleaved(weight, weightExponent, nFirst, rows, start / 4, end / 4),
+      );
     }
     return slices;
   } catch (error) {
@@ -87,7 +91,7 @@ function paramWords(weight: WeightData, weightExponent: number, nFirst: number, 
   const slotWords = SLOT_BYTES / 4;
   const words = new Int32Array((1 + M_FIRST_VALUES) * slotWords);
   const blocks = weight.k / BLOCK_SIZE;
-  const groupShift = Math.round(Math.log2(weight.groupSize));
+  const groupShift = Math.max(0, Math.round(Math.log2(weight.groupSize / BLOCK_SIZE)));
   const zero = 0;
   words[0] = blocks;
   for (let mFirst = 0; mFirst < M_FIRST_VALUES; mFirst++) {
@@ -98,18 +102,29 @@ function paramWords(weight: WeightData, weightExponent: number, nFirst: number, 
 }
 
 /** Words first .. end of a slice's scale_zero. */
-function interleaved(weight: WeightData, nFirst: number, n: number, first: number, end: number): Uint8Array {
+function interleaved(
+  weight: WeightData,
+  weightExponent: number,
+  nFirst: number,
+  n: number,
+  first: number,
+  end: number,
+): Uint8Array {
   const { scale, zeroPoint } = weight;
   const words = new Uint32Array(end - first);
   for (let i = first; i < end; i++) {
     const source =
       weight.layout === 'coalesced' ? nFirst * weight.nGroups + i : Math.floor(i / n) * weight.n + nFirst + (i % n);
-    words[i - first] = flushed(scale[source]!) | (flushed(zeroPoint[source]!) << 16);
+    words[i - first] = scaled(scale[source]!, -weightExponent) | (scaled(zeroPoint[source]!, 0) << 16);
   }
   return new Uint8Array(words.buffer);
 }
 
-/** bf16 bits, subnormals as zeros: the kernel need not look. */
-function flushed(bits: number): number {
-  return bits & 0x7f80 ? bits : bits & 0x8000;
+/**
+ * bf16 bits times 2^exponent; subnormals, before or after, as zeros: the kernel need not look. No scale grows to infinity,
+ * since |s| < 2^E_w.
+ */
+function scaled(bits: number, exponent: number): number {
+  const biased = (bits >> 7) & 0xff;
+  return biased === 0 || biased + exponent < 1 ? bits & 0x8000 : bits + exponent * 0x80;
 }

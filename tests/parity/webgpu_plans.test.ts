@@ -14,6 +14,7 @@ import {
   type SmallCase,
   useDawn,
 } from './webgpu_device.js';
+import { missingFor, VARIANTS } from './webgpu_variants.js';
 
 const dawn = useDawn();
 
@@ -72,7 +73,8 @@ describe('activations', () => {
     const next = await place(backend, { n: 10, k: 64, m: 2 });
     const inPlace: PlanStep = { ...square.step, y: square.step.x, outputType: 'bf16' };
     const plan = await planOf(backend, [inPlace, { ...next.step, x: square.step.x }]);
-    expect(plan.dispatches).toHaveLength(2 + 2);
+    // The second time by the step that writes them.
+    expect(plan.dispatches).toHaveLength(2 + 1);
     await plan.run();
     const hidden = int4PlainMM(square.x, square.tensor, 'bf16');
     expectBits(hidden, bf16From(await square.step.x.read()), 64);
@@ -150,13 +152,127 @@ describe('linears on the same x', () => {
       { ...square.step, x, y: x, outputType: 'bf16' },
       { ...other.step, x },
     ]);
-    // x; the first; the second with the third, which reads the x from before; x again; the fourth.
-    expect(plan.dispatches).toHaveLength(5);
+    // x; the first; the second with the third, which reads the x from before and quantizes what it writes; the fourth.
+    expect(plan.dispatches).toHaveLength(4);
     await plan.run();
     expectBits(int4PlainMM(square.x, other.tensor, 'bf16'), bf16From(await y.read()), 64);
     const hidden = int4PlainMM(square.x, square.tensor, 'bf16');
     expectBits(hidden, bf16From(await x.read()), 64);
     expectBits(int4PlainMM(hidden, other.tensor), f32From(await other.step.y.read()), 64);
+    await backend.dispose();
+  });
+});
+
+describe('activations that a step of the plan makes', () => {
+  interface Link extends SmallCase {
+    /** Which link's y its x is; the plan's x otherwise. */
+    readonly from?: number;
+  }
+
+  /** A chain of linears in bf16, and what each must give for the first one's x. */
+  async function chain(backend: WebGPUBackend, links: readonly Link[]) {
+    const placed: Awaited<ReturnType<typeof place>>[] = [];
+    const steps: PlanStep[] = [];
+    for (const { from, ...of } of links) {
+      const own = await place(backend, of);
+      const y = await backend.createBuffer(own.m * own.n * 2);
+      steps.push({ ...own.step, x: from === undefined ? own.step.x : steps[from]!.y, y, outputType: 'bf16' });
+      placed.push(own);
+    }
+    const plan = await planOf(backend, steps);
+    const expectAll = async (first: Uint16Array) => {
+      await steps[0]!.x.write(bytesOf(first));
+      await plan.run();
+      const outputs: Uint16Array[] = [];
+      for (const [i, { tensor, x, n }] of placed.entries()) {
+        const { from } = links[i]!;
+        const expected = int4PlainMM(from === undefined ? (i === 0 ? first : x) : outputs[from]!, tensor, 'bf16');
+        outputs.push(expected);
+        expectBits(expected, bf16From(await steps[i]!.y.read()), n);
+      }
+    };
+    return { plan, expectAll, first: placed[0]! };
+  }
+
+  const COMBINATIONS = VARIANTS.flatMap(({ name, ...variant }, i) =>
+    (i === 0 ? [1, 2, 3, 4, 7] : [1, 4]).map((m) => ({ name, variant, m })),
+  );
+
+  test.for(COMBINATIONS)('$name, m = $m: are quantized where they are made', async ({ variant, m }, context) => {
+    const { device } = dawn(context);
+    const missing = missingFor(device, variant);
+    if (missing) context.skip(missing);
+    const backend = await WebGPUBackend.create(device, variant);
+    for (const groupSize of [32, 16]) {
+      // More blocks than lanes, and fewer.
+      const { plan, expectAll, first } = await chain(backend, [
+        { n: 96, k: 2112, m, groupSize },
+        { n: 64, k: 96, m, groupSize, from: 0 },
+        { n: 160, k: 64, m, groupSize, from: 1 },
+        { n: 21, k: 160, m, groupSize, from: 2 },
+      ]);
+      // x, and a dispatch for each linear; above 4 rows one more for the remainder.
+      expect(plan.dispatches).toHaveLength(1 + 4 * (m > 4 ? 2 : 1));
+      // A larger row before a smaller one: nothing of an earlier run may be left.
+      for (const activations of ['huge', 'plain', 'nan-row', 'tiny', 'zero', 'inf-row', 'spread', 'outlier'] as const) {
+        await expectAll(drawSmall({ m, k: first.k, groupSize, activations }).x);
+      }
+      plan.dispose();
+    }
+    await backend.dispose();
+  });
+
+  test('of weights that are cut into slices', async (context) => {
+    // K = 512: 256 bytes of codes a row, so 32 rows a slice.
+    const backend = await WebGPUBackend.create(dawn(context).device, { maxBindingBytes: 40 * 256 });
+    const { plan, expectAll, first } = await chain(backend, [
+      { n: 96, m: 2 },
+      { n: 40, k: 96, m: 2, from: 0 },
+    ]);
+    expect(plan.dispatches).toHaveLength(1 + 3 + 1);
+    await expectAll(first.x);
+    await backend.dispose();
+  });
+
+  test('by one of two side by side only; the other is quantized by itself', async (context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device);
+    const a = await place(backend, { n: 32 });
+    const b = await place(backend, { n: 64, weights: 'plain' });
+    const after = { a: await place(backend, { n: 9, k: 32 }), b: await place(backend, { n: 9, k: 64 }) };
+    const y = { a: await backend.createBuffer(32 * 2), b: await backend.createBuffer(64 * 2) };
+    const plan = await planOf(backend, [
+      { ...a.step, y: y.a, outputType: 'bf16' },
+      { ...b.step, x: a.step.x, y: y.b, outputType: 'bf16' },
+      { ...after.b.step, x: y.b },
+      { ...after.a.step, x: y.a },
+    ]);
+    expect(plan.dispatches).toHaveLength(1 + 1 + 1 + 2);
+    await plan.run();
+    const hidden = { a: int4PlainMM(a.x, a.tensor, 'bf16'), b: int4PlainMM(a.x, b.tensor, 'bf16') };
+    expectBits(hidden.a, bf16From(await y.a.read()), 32);
+    expectBits(hidden.b, bf16From(await y.b.read()), 64);
+    expectBits(int4PlainMM(hidden.a, after.a.tensor), f32From(await after.a.step.y.read()), 9);
+    expectBits(int4PlainMM(hidden.b, after.b.tensor), f32From(await after.b.step.y.read()), 9);
+    await backend.dispose();
+  });
+
+  test.for([
+    ['rows that are no whole blocks', { n: 48 }, { k: 96, n: 9 }],
+    ['runs of another size', { n: 96 }, { k: 96, n: 9, groupSize: 16 }],
+  ] as const)('but not from %s', async ([, made, read], context) => {
+    const backend = await WebGPUBackend.create(dawn(context).device);
+    const m = made.n === 48 ? 2 : 1;
+    const first = await place(backend, { ...made, m });
+    const next = await place(backend, { ...read });
+    const y = await backend.createBuffer(m * made.n * 2);
+    const plan = await planOf(backend, [
+      { ...first.step, y, outputType: 'bf16' },
+      { ...next.step, x: y },
+    ]);
+    expect(plan.dispatches).toHaveLength(2 + 2);
+    await plan.run();
+    const hidden = int4PlainMM(first.x, first.tensor, 'bf16');
+    expectBits(int4PlainMM(hidden, next.tensor), f32From(await next.step.y.read()), next.n);
     await backend.dispose();
   });
 });

@@ -4,13 +4,14 @@ import { describe, expect, test } from 'vitest';
 import { BLOCK_SIZE } from '../../core/index.js';
 import { BLOCKS_PER_WORKGROUP, MAX_ROWS, MAX_WORKGROUPS, spread } from '../../shaders/dispatches.js';
 import {
+  LANES_PER_ROW,
   LINEAR_STORAGE_BUFFERS,
   MAX_LINEARS,
   matmulSource,
   QUANTIZE_SOURCE as quantize,
   READ_SOURCE as read,
   SHARED_STORAGE_BUFFERS,
-  WEIGHT_ROWS_PER_WORKGROUP,
+  TILES,
 } from '../../shaders/kernel_sources.js';
 import { BYTES_PER_WORKGROUP } from '../../shaders/read_roof.js';
 
@@ -27,7 +28,8 @@ describe('constants', () => {
   test('of the twins agree with each other and with the reference', () => {
     for (const source of [quantize, matmul]) {
       expect(constant(source, 'BLOCK_SIZE')).toBe(BLOCK_SIZE);
-      expect(constant(source, 'NAN_ROW')).toBe(0x7fffffff);
+      expect(constant(source, 'NAN_WORD')).toBe(0x7fffffff);
+      expect(constant(source, 'WORD_BIAS')).toBe(0x40000000);
     }
     expect(constant(matmul, 'NAN_BITS')).toBe(0x7fc00000);
     expect(constant(matmul, 'FRACTION_BITS')).toBe(32);
@@ -37,22 +39,27 @@ describe('constants', () => {
     const blocks = (constant(quantize, 'THREADS') * constant(quantize, 'LANE_SIZE')) / BLOCK_SIZE;
     expect(BLOCKS_PER_WORKGROUP).toBe(blocks);
     expect(MAX_ROWS).toBe(constant(matmul, 'MAX_ROWS'));
-    for (const reduction of ['subgroup', 'workgroup'] as const) {
-      const source = matmulSource({ reduction, dot: 'packed' }, 1);
-      const rows = constant(source, 'TEAMS') * constant(source, 'WEIGHT_ROWS');
-      expect(WEIGHT_ROWS_PER_WORKGROUP[reduction]).toBe(rows);
-    }
+    expect(TILES.quantizing.teams * TILES.quantizing.weightRows).toBe(BLOCK_SIZE);
+    for (const { weightRows } of Object.values(TILES)) expect([2, 4]).toContain(weightRows);
     expect(BYTES_PER_WORKGROUP).toBe(constant(read, 'THREADS') * constant(read, 'LOADS') * 16);
   });
 
-  test('of 1 / 127 are its f32, exactly', () => {
-    expect(Number(/^const INV_127 = ([0-9.]+);/m.exec(quantize)?.[1])).toBe(Math.fround(1 / 127));
+  test('of 1 / 127 are its f32, exactly, and the word of a scale is its bits', () => {
+    const inverse = Number(/^const INV_127 = ([0-9.]+);/m.exec(quantize)?.[1]);
+    expect(inverse).toBe(Math.fround(1 / 127));
+    const bits = (value: number) => new Uint32Array(Float32Array.of(value).buffer)[0]!;
+    expect(constant(matmul, 'UNIT_WORD')).toBe(bits(inverse));
+    // So a word tells its exponent: P(255) < 2 P(128).
+    expect(bits(Math.fround((255 / 128) * inverse))).toBeLessThan(bits(inverse) + (1 << 23));
   });
 });
 
 test('a workgroup has no more threads than the least device takes', () => {
   for (const source of [quantize, read]) expect(constant(source, 'THREADS')).toBeLessThanOrEqual(256);
-  expect(constant(matmul, 'LANES_PER_ROW') * constant(matmul, 'TEAMS')).toBeLessThanOrEqual(256);
+  for (const { teams } of Object.values(TILES)) {
+    expect(constant(matmul, 'LANES_PER_ROW') * teams).toBeLessThanOrEqual(256);
+    expect(constant(matmul, 'LANES_PER_ROW')).toBe(LANES_PER_ROW);
+  }
 });
 
 describe('linears side by side', () => {
@@ -75,8 +82,9 @@ describe('linears side by side', () => {
   test('directives stand first, each once', () => {
     const source = matmulSource({ reduction: 'subgroup', dot: 'packed' }, 2);
     const lines = source.split('\n');
-    expect(lines.slice(0, 2).sort()).toEqual(['enable subgroups;', 'requires packed_4x8_integer_dot_product;']);
-    expect(lines.filter((line) => /^(?:enable|requires) /.test(line))).toHaveLength(2);
+    const directives = ['enable subgroups;', 'requires packed_4x8_integer_dot_product;', 'requires subgroup_id;'];
+    expect(lines.slice(0, 3).sort()).toEqual(directives);
+    expect(lines.filter((line) => /^(?:enable|requires) /.test(line))).toHaveLength(3);
   });
 });
 

@@ -1,8 +1,9 @@
 // The plain way, for the race only: the weight written out as f32, then an f32 matrix-vector product.
 //
-// Math:     w[n, k] = (q - z) * s; y[n] = sum of w[n, k] * x[k], in f32, in whatever order the lanes take.
-// Layout:   qdata u8[N, K/2], eight codes a word, even k in the low nibbles; scale_zero u32[N, nGroups], scale bf16 in the
-//           low half, zeroPoint in the high half; w f32[rows, K]; x f32[K]; y f32[N].
+// Math:     w[n, k] = (q - z) * s * 2^-E_w, and x is 2^E_w times what it stands for; y[n] = sum of w[n, k] * x[k], in f32,
+//           in whatever order the lanes take.
+// Layout:   qdata u8[N, K/2], eight codes a word, even k in the low nibbles; scale_zero u32[N, nGroups], scale * 2^-E_w as
+//           bf16 in the low half, zeroPoint in the high half; w f32[rows, K]; x f32[K]; y f32[N].
 // Threads:  dequantize: a lane owns one word, 8 consecutive k. multiply: 32 lanes a row, 8 rows a workgroup, 16 bytes a
 //           load.
 // Traffic:  dequantize reads N K / 2 + 4 N nGroups bytes and writes 4 N K; multiply reads 4 N K and x, writes 4 N.

@@ -1,5 +1,6 @@
 // The f32 contender: writes the weight out as f32, a piece at a time, and multiplies by the pieces.
 
+import { powerOfTwo } from '../../../core/exact.js';
 import { numberFromBf16, SamebitsError } from '../../../core/index.js';
 import { readBack } from '../../../shaders/device_buffer.js';
 import { DeviceGuard } from '../../../shaders/device_guard.js';
@@ -50,7 +51,13 @@ export async function prepareDequantized(
       const w = create(pieceRows * k * 4, BufferUsage.STORAGE);
       const x = create(k * 4, BufferUsage.STORAGE | BufferUsage.COPY_DST);
       const y = create(n * 4, BufferUsage.STORAGE | BufferUsage.COPY_SRC | BufferUsage.COPY_DST);
-      gpu.queue.writeBuffer(x, 0, Float32Array.from(weight.x, numberFromBf16));
+      // On the device scales are s * 2^-E_w: x makes up for it.
+      const weightPower = powerOfTwo(weight.coalesced.weightExponent);
+      gpu.queue.writeBuffer(
+        x,
+        0,
+        Float32Array.from(weight.x, (bits) => numberFromBf16(bits) * weightPower),
+      );
       const bind = (pipeline: GPUComputePipeline, buffers: Readonly<Record<number, GPUBuffer>>) =>
         gpu.createBindGroup({
           layout: pipeline.getBindGroupLayout(0),
@@ -104,7 +111,7 @@ export async function prepareDequantized(
         const repeat = (pass: GPUComputePassEncoder) => {
           for (let i = 0; i < matvecs; i++) record(pass);
         };
-        const [elapsedUs = Number.NaN] = await timePasses(guard, repeat, 1);
+        const [elapsedUs = Number.NaN] = await timePasses(guard, { record: repeat }, 1);
         return elapsedUs / matvecs;
       },
       dispose,
