@@ -8,7 +8,7 @@ const { discardingSink, memoryFolder, openModelCheckpoint, planConversion, runCo
 
 const N = 8192;
 const K = 8192;
-const ROUNDS = 4;
+const ROUNDS = 10;
 const WEIGHTS = 4;
 
 /** A cheap generator that fills every byte. @param {number} sizeBytes */

@@ -75,10 +75,13 @@ async function* plainSlices({ name, dtype, sizeBytes, file }: ModelTensor): Asyn
 
 async function* weightSlices(weight: SourceWeight): AsyncGenerator<Float32Array<ArrayBuffer>> {
   const { name, groupSize } = weight;
-  for await (const { qdata, scale, offset } of weight.slices()) {
-    const groups = Math.floor(SLICE_BYTES / 4 / groupSize) || 1;
-    for (let first = 0; first < scale.length; first += groups) {
-      const end = Math.min(first + groups, scale.length);
+  const chunk = Math.floor(SLICE_BYTES / 4 / groupSize) || 1;
+  const scale = new Float64Array(chunk);
+  const offset = new Float64Array(chunk);
+  for await (const { qdata, groups } of weight.slices()) {
+    for (let first = 0; first < groups.count; first += chunk) {
+      const end = Math.min(first + chunk, groups.count);
+      groups.read(first, end, scale, offset);
       yield dequantizeGroups(name, qdata, scale, offset, groupSize, first, end);
     }
   }
@@ -95,7 +98,7 @@ function dequantizeGroups(
 ): Float32Array<ArrayBuffer> {
   const out = new Float32Array((end - first) * groupSize);
   for (let g = first, to = 0; g < end; g++) {
-    const [s, o] = [scale[g]!, offset[g]!];
+    const [s, o] = [scale[g - first]!, offset[g - first]!];
     if (!Number.isFinite(s) || !Number.isFinite(o)) throw inTensor(name, notFinite(s, o, g));
     for (let byte = (g * groupSize) / 2; byte < ((g + 1) * groupSize) / 2; byte++) {
       out[to++] = s * (qdata[byte]! & 15) + o;

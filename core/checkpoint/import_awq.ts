@@ -3,13 +3,14 @@
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { AWQ_ORDER, transposeAwq } from './nibbles.js';
-import { checkPart, FLOAT_DTYPES, floats, readColumns, requirePart, rowBlocks } from './part_reader.js';
+import { checkPart, FLOAT_DTYPES, floatColumns, readColumns, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
-import { groupsByRow } from './row_groups.js';
+import { zeroPointGroups } from './row_groups.js';
 import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
+import type { ColumnRange } from './transpose.js';
 import { u32View } from './views.js';
 
 const QWEIGHT = '.qweight';
@@ -73,21 +74,32 @@ function awqWeight(
     );
   }
   async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
-    for (const { firstRow, n: rows } of rowBlocks(n, k / 2, 'columns')) {
-      const columns = rows / 8;
-      const codes = await readColumns(qweight, firstRow / 8, columns, buffers);
-      const scaleBytes = await readColumns(scales, firstRow, rows, buffers);
-      const zeroBytes = await readColumns(qzeros, firstRow / 8, columns, buffers);
-      const qdata = buffers.bytes('qdata', codes.length);
-      transposeAwq(u32View(codes), k, columns, u32View(qdata));
-      const s = floats(scales, scaleBytes, buffers);
-      const words = u32View(zeroBytes);
-      const zeros = buffers.f32('zeros', s.length);
-      for (let i = 0; i < zeros.length; i++) zeros[i] = (words[i >> 3]! >>> (4 * POSITION[i & 7]!)) & 15;
-      const groups = groupsByRow(s, zeros, rows, 'zero point', buffers);
-      const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      yield { firstRow, n: rows, qdata, ...groups, readBytes };
+    for (const block of rowBlocks(n, k / 2, 'columns')) {
+      const codes = await readColumns(qweight, block.firstRow / 8, block.n / 8, buffers);
+      const scaleBytes = await readColumns(scales, block.firstRow, block.n, buffers);
+      const zeroBytes = await readColumns(qzeros, block.firstRow / 8, block.n / 8, buffers);
+      const blockBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
+      for (const { firstRow: column, n: rows } of rowBlocks(block.n, k / 2)) {
+        const words = { stride: block.n / 8, column: column / 8, columns: rows / 8 };
+        const qdata = buffers.bytes('qdata', (rows * k) / 2);
+        transposeAwq(u32View(codes), { ...words, rows: k }, u32View(qdata));
+        const range = { stride: block.n, column, rows: nGroups, columns: rows };
+        const scale = floatColumns(scales, scaleBytes, range, buffers);
+        const zeros = buffers.f32('zeros', scale.length);
+        unpackZeros(u32View(zeroBytes), { ...words, rows: nGroups }, zeros);
+        const readBytes = (blockBytes * rows) / block.n;
+        yield { firstRow: block.firstRow + column, n: rows, qdata, groups: zeroPointGroups(scale, zeros), readBytes };
+      }
     }
   }
   return { name, format: 'awq:gemm', parts: [qweight, qzeros, scales], n, k, groupSize, slices };
+}
+
+/** u32[G, columns], eight rows to a word, to f32[columns * 8, G]. */
+function unpackZeros(words: Uint32Array, { stride, column, rows: nGroups }: ColumnRange, zeros: Float32Array): void {
+  for (let row = 0, to = 0; to < zeros.length; row++) {
+    const first = column + (row >> 3);
+    const shift = 4 * POSITION[row & 7]!;
+    for (let g = 0; g < nGroups; g++, to++) zeros[to] = (words[g * stride + first]! >>> shift) & 15;
+  }
 }

@@ -5,7 +5,7 @@ import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { checkPart, FLOAT_DTYPES, floats, readRows, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
-import { groupsInRows } from './row_groups.js';
+import { zeroPointGroups } from './row_groups.js';
 import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject } from './strict_json.js';
@@ -124,9 +124,9 @@ async function packedWeight({
             (zero) => zero + SYMMETRIC_ZERO,
           ),
         );
-      const groups = groupsInRows(floats(scale, scaleBytes, buffers), zeros, 'zero point', buffers);
+      const groups = zeroPointGroups(floats(scale, scaleBytes, buffers), zeros);
       const readBytes = qdata.byteLength + scaleBytes.byteLength + (zeroBytes?.byteLength ?? 0);
-      yield { firstRow, n: rows, qdata, ...groups, readBytes };
+      yield { firstRow, n: rows, qdata, groups, readBytes };
     }
   }
   return { name, format: 'compressed-tensors:pack-quantized', parts, n, k, groupSize, slices };

@@ -3,15 +3,15 @@
 import { actOrderError, refuseActOrder } from './group_order.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { transposeWords } from './nibbles.js';
-import { checkPart, FLOAT_DTYPES, floats, readColumns, requirePart, rowBlocks } from './part_reader.js';
+import { checkPart, FLOAT_DTYPES, floatColumns, readColumns, requirePart, rowBlocks } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
-import { groupsByRow } from './row_groups.js';
+import { zeroPointGroups } from './row_groups.js';
 import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
+import { transposeWords } from './transpose.js';
 import { u32View } from './views.js';
 
 const QWEIGHT = '.qweight';
@@ -109,23 +109,40 @@ async function gptqWeight(
     throw actOrderError(name, groupSize, 'desc_act without g_idx');
 
   async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
-    for (const { firstRow, n: rows } of rowBlocks(n, k / 2, 'columns')) {
-      const codes = await readColumns(qweight, firstRow, rows, buffers);
-      const scaleBytes = await readColumns(scales, firstRow, rows, buffers);
-      const zeroBytes = await readColumns(qzeros, firstRow / 8, rows / 8, buffers);
-      const qdata = buffers.bytes('qdata', codes.length);
-      transposeWords(u32View(codes), kWords, rows, u32View(qdata));
-      const s = floats(scales, scaleBytes, buffers);
-      const words = u32View(zeroBytes);
-      const zeros = buffers.f32('zeros', s.length);
-      for (let i = 0; i < zeros.length; i++) zeros[i] = storedZero(words[i >> 3]!, i & 7, rule);
-      const groups = groupsByRow(s, zeros, rows, 'zero point', buffers);
-      const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      yield { firstRow, n: rows, qdata, ...groups, readBytes };
+    for (const block of rowBlocks(n, k / 2, 'columns')) {
+      const codes = await readColumns(qweight, block.firstRow, block.n, buffers);
+      const scaleBytes = await readColumns(scales, block.firstRow, block.n, buffers);
+      const zeroBytes = await readColumns(qzeros, block.firstRow / 8, block.n / 8, buffers);
+      const blockBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
+      for (const { firstRow: column, n: rows } of rowBlocks(block.n, k / 2)) {
+        const range = { stride: block.n, column, columns: rows };
+        const qdata = buffers.bytes('qdata', (rows * k) / 2);
+        transposeWords(u32View(codes), { ...range, rows: kWords }, u32View(qdata));
+        const scale = floatColumns(scales, scaleBytes, { ...range, rows: nGroups }, buffers);
+        const zeros = buffers.f32('zeros', scale.length);
+        unpackZeros(u32View(zeroBytes), block.n / 8, column, nGroups, rule, zeros);
+        const readBytes = (blockBytes * rows) / block.n;
+        yield { firstRow: block.firstRow + column, n: rows, qdata, groups: zeroPointGroups(scale, zeros), readBytes };
+      }
     }
   }
   const parts = gIdx ? [qweight, qzeros, scales, gIdx] : [qweight, qzeros, scales];
   return { name, format: rule === 'as stored' ? 'gptq:v2' : 'gptq:v1', parts, n, k, groupSize, slices };
+}
+
+/** Of u32[G, stride], eight columns to a word, columns `column`... to f32[rows, G]. */
+function unpackZeros(
+  words: Uint32Array,
+  stride: number,
+  column: number,
+  nGroups: number,
+  rule: ZeroRule,
+  zeros: Float32Array,
+): void {
+  for (let row = 0, to = 0; to < zeros.length; row++) {
+    const first = (column + row) >> 3;
+    for (let g = 0; g < nGroups; g++, to++) zeros[to] = storedZero(words[g * stride + first]!, row & 7, rule);
+  }
 }
 
 /** GPTQModel took 1 from whole words, with borrows across nibbles, so 1 is given back to whole words. */

@@ -4,6 +4,7 @@ import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { checkPart, FLOAT_DTYPES, floats, readRows, requirePart, rowBlocks } from './part_reader.js';
 import { setting } from './quantization_config.js';
+import { offsetGroups } from './row_groups.js';
 import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject } from './strict_json.js';
@@ -84,17 +85,10 @@ function mlxWeight(
       const qdata = await readRows(weight, firstRow, rows, buffers);
       const scaleBytes = await readRows(scales, firstRow, rows, buffers);
       const biasBytes = await readRows(biases, firstRow, rows, buffers);
-      const scale = widened('scale', floats(scales, scaleBytes, buffers), buffers);
-      const offset = widened('offset', floats(biases, biasBytes, buffers), buffers);
+      const groups = offsetGroups(floats(scales, scaleBytes, buffers), floats(biases, biasBytes, buffers), 0);
       const readBytes = qdata.byteLength + scaleBytes.byteLength + biasBytes.byteLength;
-      yield { firstRow, n: rows, qdata, scale, offset, readBytes };
+      yield { firstRow, n: rows, qdata, groups, readBytes };
     }
   }
   return { name, format: 'mlx:affine', parts: [weight, scales, biases], n, k, groupSize, slices };
-}
-
-function widened(name: string, values: Float32Array, buffers: SliceBuffers): Float64Array {
-  const out = buffers.f64(name, values.length);
-  out.set(values);
-  return out;
 }

@@ -4,8 +4,17 @@ import { SamebitsError } from '../errors.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { flipSigns, packSigned } from './nibbles.js';
-import { checkPart, FLOAT_DTYPES, floats, readColumns, readRows, requirePart, rowBlocks } from './part_reader.js';
-import { groupsByRow, groupsInRows } from './row_groups.js';
+import {
+  checkPart,
+  FLOAT_DTYPES,
+  floatColumns,
+  floats,
+  readColumns,
+  readRows,
+  requirePart,
+  rowBlocks,
+} from './part_reader.js';
+import { offsetGroups, zeroPointGroups } from './row_groups.js';
 import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject, parseStrictJson, parseStrictJsonObject } from './strict_json.js';
@@ -124,21 +133,26 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
   }
   const told = layout.given(['signed', 'unsigned']);
   const isSigned = (told ?? (qdata.dtype === 'I8' ? 'signed' : 'unsigned')) === 'signed';
-  const read = order === 'native' ? readColumns : readRows;
+  const groupsOf = (s: Float32Array, z: Float32Array) => {
+    if (told === undefined) refuseDoubtful({ name, layout, isSigned }, s, z);
+    return isSigned ? offsetGroups(s, z, 8) : zeroPointGroups(s, z);
+  };
   async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
-    for (const { firstRow, n: rows } of rowBlocks(n, kHalf, order === 'native' ? 'columns' : 'rows')) {
-      const codes = await readRows(qdata, firstRow, rows, buffers);
-      const scaleBytes = await read(scale, firstRow, rows, buffers);
-      const zeroBytes = await read(zeroPoint, firstRow, rows, buffers);
-      if (isSigned) flipSigns(new Uint32Array(codes.buffer, codes.byteOffset, codes.byteLength / 4));
-      const s = floats(scale, scaleBytes, buffers);
-      const z = floats(zeroPoint, zeroBytes, buffers);
-      if (told === undefined) refuseDoubtful({ name, layout, isSigned }, s, z);
-      const meaning = isSigned ? 'signed offset' : 'zero point';
-      const groups =
-        order === 'native' ? groupsByRow(s, z, rows, meaning, buffers) : groupsInRows(s, z, meaning, buffers);
-      const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      yield { firstRow, n: rows, qdata: codes, ...groups, readBytes };
+    for (const block of rowBlocks(n, kHalf, order === 'native' ? 'columns' : 'rows')) {
+      const read = order === 'native' ? readColumns : readRows;
+      const scaleBytes = await read(scale, block.firstRow, block.n, buffers);
+      const zeroBytes = await read(zeroPoint, block.firstRow, block.n, buffers);
+      for (const { firstRow: column, n: rows } of rowBlocks(block.n, kHalf)) {
+        const firstRow = block.firstRow + column;
+        const codes = await readRows(qdata, firstRow, rows, buffers);
+        if (isSigned) flipSigns(new Uint32Array(codes.buffer, codes.byteOffset, codes.byteLength / 4));
+        const range = { stride: block.n, column, rows: nGroups, columns: rows };
+        const inRows = (part: ModelTensor, bytes: Uint8Array<ArrayBuffer>) =>
+          order === 'native' ? floatColumns(part, bytes, range, buffers) : floats(part, bytes, buffers);
+        const groups = groupsOf(inRows(scale, scaleBytes), inRows(zeroPoint, zeroBytes));
+        const readBytes = codes.byteLength + ((scaleBytes.byteLength + zeroBytes.byteLength) * rows) / block.n;
+        yield { firstRow, n: rows, qdata: codes, groups, readBytes };
+      }
     }
   }
   const format = `torchao:Int4Tensor-${isSigned ? 'signed' : 'unsigned'}`;
@@ -191,9 +205,9 @@ function intxWeight(model: ModelCheckpoint, name: string, settings: JsonObject):
           ? new Int8Array(zeroBytes.buffer, zeroBytes.byteOffset, zeroBytes.byteLength)
           : floats(zeroPoint, zeroBytes, buffers);
       const zeros = Float32Array.from(z, (zero) => zero + 8);
-      const groups = groupsInRows(s, zeros, 'zero point', buffers);
+      const groups = zeroPointGroups(s, zeros);
       const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      yield { firstRow, n: rows, qdata: packed, ...groups, readBytes };
+      yield { firstRow, n: rows, qdata: packed, groups, readBytes };
     }
   }
   return {

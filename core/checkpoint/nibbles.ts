@@ -1,58 +1,38 @@
 // Shuffles of 4-bit codes between the orders that formats keep them in and qdata's: even k low, odd k high, rows of K/2.
 
-/** Words of a tile's side: 64 bytes of every line that a tile touches, and few enough lines for the first-level cache. */
-const TILE = 16;
-
-/** u32[rows, columns] -> u32[columns, rows]. */
-export function transposeWords(source: Uint32Array, rows: number, columns: number, out: Uint32Array): void {
-  for (let column = 0; column < columns; column += TILE) {
-    for (let row = 0; row < rows; row += TILE) transposeTile(source, rows, columns, out, row, column);
-  }
-}
-
-function transposeTile(
-  source: Uint32Array,
-  rows: number,
-  columns: number,
-  out: Uint32Array,
-  row: number,
-  column: number,
-): void {
-  const rowEnd = Math.min(row + TILE, rows);
-  const columnEnd = Math.min(column + TILE, columns);
-  for (let c = column; c < columnEnd; c++) {
-    for (let r = row; r < rowEnd; r++) out[c * rows + r] = source[r * columns + c]!;
-  }
-}
+import { type ColumnRange, TILE } from './transpose.js';
 
 /** Column of the eight that each nibble of an AWQ word holds, from the low nibble up. */
 export const AWQ_ORDER: readonly number[] = [0, 2, 4, 6, 1, 3, 5, 7];
 
 /**
- * AWQ's codes, packed along N: u32[K, columns], a word for eight neighbouring n of one k, to u32[columns * 8, K/8], a word
+ * AWQ's codes, packed along N: u32[K, columns], each word for eight neighbouring n of one k, to u32[columns * 8, K/8], a word
  * for eight neighbouring k of one n. Eight words at a time are a square of 8 x 8 nibbles, transposed in three rounds of
  * swapping halves.
  */
-export function transposeAwq(source: Uint32Array, k: number, columns: number, out: Uint32Array): void {
-  for (let column = 0; column < columns; column += TILE) {
-    for (let word = 0; word < k / 8; word += TILE) transposeAwqTile(source, k, columns, out, word, column);
+export function transposeAwq(source: Uint32Array, range: ColumnRange, out: Uint32Array): void {
+  const words = range.rows / 8;
+  for (let column = 0; column < range.columns; column += TILE) {
+    const columnEnd = Math.min(column + TILE, range.columns);
+    for (let word = 0; word < words; word += TILE) {
+      transposeAwqTile(source, range, out, word, Math.min(word + TILE, words), column, columnEnd);
+    }
   }
 }
 
 function transposeAwqTile(
   source: Uint32Array,
-  k: number,
-  columns: number,
+  { stride, column, rows: k }: ColumnRange,
   out: Uint32Array,
-  word: number,
-  column: number,
+  firstWord: number,
+  wordEnd: number,
+  firstColumn: number,
+  columnEnd: number,
 ): void {
   const outWords = k / 8;
-  const wordEnd = Math.min(word + TILE, outWords);
-  const columnEnd = Math.min(column + TILE, columns);
-  for (let w = word; w < wordEnd; w++) {
-    for (let c = column; c < columnEnd; c++) {
-      transposeSquare(source, w * 8 * columns + c, columns, out, c * 8 * outWords + w, outWords);
+  for (let w = firstWord; w < wordEnd; w++) {
+    for (let c = firstColumn; c < columnEnd; c++) {
+      transposeSquare(source, w * 8 * stride + column + c, stride, out, c * 8 * outWords + w, outWords);
     }
   }
 }

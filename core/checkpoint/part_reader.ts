@@ -5,7 +5,8 @@ import { f16Values } from './f16.js';
 import type { SliceBuffers } from './slice_buffers.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
-import { f32View, u16View, wordAligned } from './views.js';
+import { type ColumnRange, transposeWords } from './transpose.js';
+import { f32View, u16View, u32View, wordAligned } from './views.js';
 
 /** Bytes of the largest part that are worked on at once. */
 const BLOCK_BYTES = 2 * 2 ** 20;
@@ -72,8 +73,34 @@ export function floats(
   if (dtype === 'F32') return f32View(bytes);
   const bits = u16View(bytes);
   const out = buffers.f32(`${roleOf(name)} in f32`, bits.length);
-  if (dtype === 'F16') widenF16(bits, out);
-  else widenBf16(bits, new Uint32Array(out.buffer, out.byteOffset, out.length));
+  if (dtype === 'F16') widenF16(bits, 0, bits.length, out, 0);
+  else widenBf16(bits, 0, bits.length, new Uint32Array(out.buffer, out.byteOffset, out.length), 0);
+  return out;
+}
+
+/** Columns of a part [G, stride] in f32, as rows: f32[range.columns, G]. */
+export function floatColumns(
+  part: Pick<ModelTensor, 'name' | 'dtype'>,
+  bytes: Uint8Array<ArrayBuffer>,
+  range: ColumnRange,
+  buffers: SliceBuffers,
+): Float32Array<ArrayBuffer> {
+  const out = buffers.f32(`${roleOf(part.name)} in rows`, range.rows * range.columns);
+  const outBits = new Uint32Array(out.buffer, out.byteOffset, out.length);
+  if (part.dtype === 'F32') {
+    transposeWords(u32View(bytes), range, outBits);
+    return out;
+  }
+  const { stride, column, rows, columns } = range;
+  const bits = u16View(bytes);
+  const widened = buffers.f32(`${roleOf(part.name)} in columns`, rows * columns);
+  const widenedBits = new Uint32Array(widened.buffer, widened.byteOffset, widened.length);
+  for (let row = 0; row < rows; row++) {
+    const first = row * stride + column;
+    if (part.dtype === 'F16') widenF16(bits, first, columns, widened, row * columns);
+    else widenBf16(bits, first, columns, widenedBits, row * columns);
+  }
+  transposeWords(widenedBits, { stride: columns, column: 0, rows, columns }, outBits);
   return out;
 }
 
@@ -82,13 +109,13 @@ function roleOf(name: string): string {
   return `part ${name.slice(name.lastIndexOf('.') + 1)}`;
 }
 
-function widenF16(bits: Uint16Array, out: Float32Array): void {
+function widenF16(bits: Uint16Array, first: number, count: number, out: Float32Array, to: number): void {
   const values = f16Values();
-  for (let i = 0; i < bits.length; i++) out[i] = values[bits[i]!]!;
+  for (let i = 0; i < count; i++) out[to + i] = values[bits[first + i]!]!;
 }
 
-function widenBf16(bits: Uint16Array, out: Uint32Array): void {
-  for (let i = 0; i < bits.length; i++) out[i] = bits[i]! << 16;
+function widenBf16(bits: Uint16Array, first: number, count: number, out: Uint32Array, to: number): void {
+  for (let i = 0; i < count; i++) out[to + i] = bits[first + i]! << 16;
 }
 
 /** The part of that name. @throws SamebitsError FILE_TENSOR_MISSING */

@@ -1,86 +1,40 @@
 // The scales and zero points of a weight as exact scales and offsets in rows, wherever the format keeps its groups.
 
-import type { SliceBuffers } from './slice_buffers.js';
-
-/** What SourceRows needs of its groups: f64[rows, G] both. */
-export interface RowGroups {
-  readonly scale: Float64Array;
-  readonly offset: Float64Array;
-}
-
-/** `zero point`: `w = (q - z) * s`. `signed offset`: `w = (q - 8) * s + z`. */
-export type ZeroMeaning = 'zero point' | 'signed offset';
-
-/** Rows at a time: a cache line of f32 in the source, sixteen lines in each of the results. */
-const TILE = 16;
+import type { SourceGroups } from './source_weight.js';
 
 /**
- * @param scale f32[G, rows]
- * @param zero f32[G, rows]
- */
-export function groupsByRow(
-  scale: Float32Array,
-  zero: Float32Array,
-  rows: number,
-  meaning: ZeroMeaning,
-  buffers: SliceBuffers,
-): RowGroups {
-  const outScale = buffers.f64('scale', scale.length);
-  const offset = buffers.f64('offset', scale.length);
-  for (let first = 0; first < rows; first += TILE) {
-    transposeRows(
-      scale,
-      zero,
-      rows,
-      first,
-      Math.min(first + TILE, rows),
-      meaning === 'signed offset',
-      outScale,
-      offset,
-    );
-  }
-  return { scale: outScale, offset };
-}
-
-function transposeRows(
-  scale: Float32Array,
-  zero: Float32Array,
-  rows: number,
-  first: number,
-  end: number,
-  isOffset: boolean,
-  outScale: Float64Array,
-  offset: Float64Array,
-): void {
-  const nGroups = scale.length / rows;
-  for (let g = 0; g < nGroups; g++) {
-    for (let row = first; row < end; row++) {
-      const s = scale[g * rows + row]!;
-      const z = zero[g * rows + row]!;
-      const to = row * nGroups + g;
-      outScale[to] = s;
-      offset[to] = isOffset ? z - 8 * s : -z * s;
-    }
-  }
-}
-
-/**
+ * `w = (q - zero) * scale`
  * @param scale f32[rows, G]
  * @param zero f32[rows, G]
  */
-export function groupsInRows(
-  scale: Float32Array,
-  zero: Float32Array,
-  meaning: ZeroMeaning,
-  buffers: SliceBuffers,
-): RowGroups {
-  const outScale = buffers.f64('scale', scale.length);
-  const offset = buffers.f64('offset', scale.length);
-  const isOffset = meaning === 'signed offset';
-  for (let i = 0; i < offset.length; i++) {
-    const s = scale[i]!;
-    outScale[i] = s;
-    offset[i] = isOffset ? zero[i]! - 8 * s : -zero[i]! * s;
-  }
-  return { scale: outScale, offset };
+export function zeroPointGroups(scale: Float32Array, zero: Float32Array): SourceGroups {
+  return {
+    count: scale.length,
+    read: (first, end, outScale, outOffset) => {
+      for (let g = first, to = 0; g < end; g++, to++) {
+        const s = scale[g]!;
+        outScale[to] = s;
+        outOffset[to] = -zero[g]! * s;
+      }
+    },
+  };
+}
+
+/**
+ * `w = (q - middle) * scale + offset`
+ * @param scale f32[rows, G]
+ * @param offset f32[rows, G]
+ * @param middle the code that stands for 0 in the source
+ */
+export function offsetGroups(scale: Float32Array, offset: Float32Array, middle: 0 | 8): SourceGroups {
+  return {
+    count: scale.length,
+    read: (first, end, outScale, outOffset) => {
+      for (let g = first, to = 0; g < end; g++, to++) {
+        const s = scale[g]!;
+        outScale[to] = s;
+        outOffset[to] = offset[g]! - middle * s;
+      }
+    },
+  };
 }

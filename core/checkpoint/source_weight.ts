@@ -8,6 +8,16 @@ import type { SliceBuffers } from './slice_buffers.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
 
+/** The scales and offsets of some rows' groups, row after row, widened only a few at a time. */
+export interface SourceGroups {
+  readonly count: number;
+  /**
+   * The exact values of groups `first`..`end`, written from the start of the arrays. The offset is minus zero point times
+   * scale, or whatever the format adds.
+   */
+  read(first: number, end: number, scale: Float64Array, offset: Float64Array): void;
+}
+
 /** Some rows of a 4-bit weight in the source's own terms: `w = scale * q + offset`, exactly. Good until the next rows come. */
 export interface SourceRows {
   readonly firstRow: number;
@@ -15,10 +25,8 @@ export interface SourceRows {
   readonly n: number;
   /** u8[n, K/2], even k in the low nibble, aligned to 4 bytes. Belongs to the receiver, who may change it. */
   readonly qdata: Uint8Array<ArrayBuffer>;
-  /** f64[n, K / groupSize] of the source's groups. */
-  readonly scale: Float64Array;
-  /** f64[n, K / groupSize]: minus zero point times scale, or whatever the format adds. */
-  readonly offset: Float64Array;
+  /** [n, K / groupSize] */
+  readonly groups: SourceGroups;
   /** Bytes of the source that these rows took. */
   readonly readBytes: number;
 }
