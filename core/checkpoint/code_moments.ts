@@ -1,6 +1,6 @@
 // Sums over packed codes and their squares, from which the sums over dequantized weights and their changes follow.
 
-import type { RoundedGroups } from './group_rounding.js';
+import { CHUNK_GROUPS, type RoundedGroups } from './group_rounding.js';
 
 /** For each four codes of 16 bits: their sum in the low half, the sum of their squares in the high half. */
 const MOMENTS = new Int32Array(65536);
@@ -10,8 +10,10 @@ for (let codes = 0; codes < MOMENTS.length; codes++) {
 }
 
 export const CODES_PER_WORD = 8;
-/** So many words' sums of squares fit the 16 bits that the table packs them in. */
-const CHUNK_WORDS = 32;
+
+// For each group of the chunk that is worked on: the sum of its codes, and of their squares.
+const codeSums = new Int32Array(CHUNK_GROUPS);
+const squareSums = new Int32Array(CHUNK_GROUPS);
 
 /** Sums over weights, and the largest change. */
 export interface ChangeSums {
@@ -20,25 +22,21 @@ export interface ChangeSums {
   largestChange: number;
 }
 
-/** Adds what groups `first`..`end`, whose codes lie in `words`, contribute to `sums`. */
+/** Adds what a chunk of groups contributes to `sums`; the codes of the first one start at word `first`. */
 export function addChanges(
   words: Int32Array,
-  wordsPerGroup: number,
-  { scale, offset, slope, shift }: RoundedGroups,
   first: number,
-  end: number,
+  wordsPerGroup: number,
+  count: number,
+  { scale, offset, slope, shift }: RoundedGroups,
   sums: ChangeSums,
 ): void {
+  sumCodes(words, first, wordsPerGroup, count);
   const codes = wordsPerGroup * CODES_PER_WORD;
   let { sumOfSquares, sumOfSquaredChanges, largestChange } = sums;
-  for (let g = 0, from = first * wordsPerGroup; g < end - first; g++, from += wordsPerGroup) {
-    let q1 = 0;
-    let q2 = 0;
-    for (let i = from; i < from + wordsPerGroup; i += CHUNK_WORDS) {
-      const packed = momentsOf(words, i, Math.min(i + CHUNK_WORDS, from + wordsPerGroup));
-      q1 += packed & 0xffff;
-      q2 += packed >>> 16;
-    }
+  for (let g = 0; g < count; g++) {
+    const q1 = codeSums[g]!;
+    const q2 = squareSums[g]!;
     const s = scale[g]!;
     const o = offset[g]!;
     sumOfSquares += s * (s * q2 + 2 * o * q1) + codes * o * o;
@@ -47,37 +45,39 @@ export function addChanges(
     sumOfSquaredChanges += a * (a * q2 + 2 * b * q1) + codes * b * b;
     // The codes themselves are needed only where the group could hold the largest change.
     const ends = Math.max(Math.abs(b), Math.abs(15 * a + b));
-    if (ends > largestChange)
-      largestChange = Math.max(largestChange, largestIn(words, from, from + wordsPerGroup, a, b));
+    if (ends <= largestChange) continue;
+    const from = first + g * wordsPerGroup;
+    largestChange = Math.max(largestChange, largestIn(words, from, from + wordsPerGroup, a, b));
   }
   sums.sumOfSquares = sumOfSquares;
   sums.sumOfSquaredChanges = sumOfSquaredChanges;
   sums.largestChange = largestChange;
 }
 
-/** Of an even number of words, four at a time: what a loop costs is as much as what it does here. */
-function momentsOf(words: Int32Array, first: number, end: number): number {
-  let packed = 0;
-  let i = first;
-  for (; i + 3 < end; i += 4) {
-    const a = words[i]!;
-    const b = words[i + 1]!;
-    const c = words[i + 2]!;
-    const d = words[i + 3]!;
-    packed =
-      (packed +
-        MOMENTS[a & 0xffff]! +
-        MOMENTS[a >>> 16]! +
-        MOMENTS[b & 0xffff]! +
-        MOMENTS[b >>> 16]! +
-        MOMENTS[c & 0xffff]! +
-        MOMENTS[c >>> 16]! +
-        MOMENTS[d & 0xffff]! +
-        MOMENTS[d >>> 16]!) |
-      0;
+function sumCodes(words: Int32Array, first: number, wordsPerGroup: number, count: number): void {
+  for (let g = 0, i = first; g < count; g++) {
+    const end = i + wordsPerGroup;
+    let q1 = 0;
+    let q2 = 0;
+    // Four words at a time: a loop costs more than what it would do here.
+    for (; i + 4 <= end; i += 4) {
+      const moments =
+        (momentsOf(words[i]!) + momentsOf(words[i + 1]!) + momentsOf(words[i + 2]!) + momentsOf(words[i + 3]!)) | 0;
+      q1 += moments & 0xffff;
+      q2 += moments >>> 16;
+    }
+    for (; i < end; i++) {
+      const moments = momentsOf(words[i]!);
+      q1 += moments & 0xffff;
+      q2 += moments >>> 16;
+    }
+    codeSums[g] = q1;
+    squareSums[g] = q2;
   }
-  for (; i < end; i++) packed = (packed + MOMENTS[words[i]! & 0xffff]! + MOMENTS[words[i]! >>> 16]!) | 0;
-  return packed;
+}
+
+function momentsOf(word: number): number {
+  return MOMENTS[word & 0xffff]! + MOMENTS[word >>> 16]!;
 }
 
 function largestIn(words: Int32Array, first: number, last: number, slope: number, shift: number): number {

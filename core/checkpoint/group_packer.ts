@@ -88,7 +88,7 @@ export class GroupPacker {
     const wordsPerGroup = this.weight.groupSize / CODES_PER_WORD;
     const words = new Int32Array(rows.qdata.buffer, rows.qdata.byteOffset, rows.qdata.byteLength / 4);
     if (this.#isLossless) this.#hasSkipped = true;
-    else addChanges(words, wordsPerGroup, rounded, first, end, this.#sums);
+    else addChanges(words, first * wordsPerGroup, wordsPerGroup, end - first, rounded, this.#sums);
     for (const g of zeroed) words.fill(0, g * wordsPerGroup, (g + 1) * wordsPerGroup);
   }
 

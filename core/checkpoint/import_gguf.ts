@@ -4,7 +4,6 @@ import { f16Values } from './f16.js';
 import { isBlockType } from './gguf_types.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { gather } from './nibbles.js';
 import { readRows, rowBlocks } from './part_reader.js';
 import { SliceBuffers } from './slice_buffers.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight } from './source_weight.js';
@@ -82,14 +81,8 @@ function blockWeight(tensor: ModelTensor, reader: BlockReader): SourceWeight {
 /** 18 bytes: d f16, then 16 bytes with code j in the low and code j + 16 in the high nibble. `w = (q - 8) * d`. */
 function codesQ40({ halves }: Blocks, first: number, end: number, qdata: Uint32Array): void {
   for (let block = first, from = 9 * first, to = 4 * first; block < end; block++, from += 9, to += 4) {
-    const a = halves[from + 1]! | (halves[from + 2]! << 16);
-    const b = halves[from + 3]! | (halves[from + 4]! << 16);
-    const c = halves[from + 5]! | (halves[from + 6]! << 16);
-    const d = halves[from + 7]! | (halves[from + 8]! << 16);
-    qdata[to] = lowNibbles(a, b);
-    qdata[to + 1] = lowNibbles(c, d);
-    qdata[to + 2] = highNibbles(a, b);
-    qdata[to + 3] = highNibbles(c, d);
+    storeSplit(halves, from + 1, qdata, to);
+    storeSplit(halves, from + 5, qdata, to + 1);
   }
 }
 
@@ -108,16 +101,10 @@ function scalesQ40(
 }
 
 /** 20 bytes: d and m f16, then codes as in Q4_0. `w = q * d + m`. */
-function codesQ41({ words }: Blocks, first: number, end: number, qdata: Uint32Array): void {
-  for (let block = first, from = 5 * first, to = 4 * first; block < end; block++, from += 5, to += 4) {
-    const a = words[from + 1]!;
-    const b = words[from + 2]!;
-    const c = words[from + 3]!;
-    const d = words[from + 4]!;
-    qdata[to] = lowNibbles(a, b);
-    qdata[to + 1] = lowNibbles(c, d);
-    qdata[to + 2] = highNibbles(a, b);
-    qdata[to + 3] = highNibbles(c, d);
+function codesQ41({ halves }: Blocks, first: number, end: number, qdata: Uint32Array): void {
+  for (let block = first, from = 10 * first, to = 4 * first; block < end; block++, from += 10, to += 4) {
+    storeSplit(halves, from + 2, qdata, to);
+    storeSplit(halves, from + 6, qdata, to + 1);
   }
 }
 
@@ -142,16 +129,11 @@ const Q4K_GROUPS = 8;
  * 144 bytes for 256 codes: d and dmin f16; 6-bit scales and minimums of eight groups in 12 bytes; four chunks of 32 bytes,
  * each with one group in its low and the next in its high nibbles. `w = (d * sc) * q - dmin * m`.
  */
-function codesQ4K({ words }: Blocks, first: number, end: number, qdata: Uint32Array): void {
+function codesQ4K({ halves }: Blocks, first: number, end: number, qdata: Uint32Array): void {
   for (let block = first, to = 32 * first; block < end; block++) {
-    const codes = Q4K_WORDS * block + 4;
-    for (let from = codes; from < codes + 32; from += 8, to += 8) {
-      for (let i = 0; i < 4; i++) {
-        const a = words[from + 2 * i]!;
-        const b = words[from + 2 * i + 1]!;
-        qdata[to + i] = lowNibbles(a, b);
-        qdata[to + 4 + i] = highNibbles(a, b);
-      }
+    const codes = 2 * Q4K_WORDS * block + 8;
+    for (let from = codes; from < codes + 64; from += 16, to += 8) {
+      for (let i = 0; i < 4; i++) storeSplit(halves, from + 4 * i, qdata, to + i, 4);
     }
   }
 }
@@ -178,10 +160,18 @@ function scalesQ4K(
   }
 }
 
-function lowNibbles(first: number, second: number): number {
-  return gather(first & 0x0f0f0f0f) | (gather(second & 0x0f0f0f0f) << 16);
+/** For each two bytes: their low nibbles in byte 0, their high nibbles in byte 2. */
+const SPLIT = new Uint32Array(65536);
+for (let pair = 0; pair < SPLIT.length; pair++) {
+  const low = (pair & 15) | ((pair >> 4) & 0xf0);
+  const high = ((pair >> 4) & 15) | ((pair >> 8) & 0xf0);
+  SPLIT[pair] = low | (high << 16);
 }
 
-function highNibbles(first: number, second: number): number {
-  return gather((first >>> 4) & 0x0f0f0f0f) | (gather((second >>> 4) & 0x0f0f0f0f) << 16);
+/** Eight bytes from `from`: their low nibbles to word `to`, their high nibbles to word `to + apart`. */
+function storeSplit(halves: Uint16Array, from: number, qdata: Uint32Array, to: number, apart = 2): void {
+  const first = SPLIT[halves[from]!]! | (SPLIT[halves[from + 1]!]! << 8);
+  const second = SPLIT[halves[from + 2]!]! | (SPLIT[halves[from + 3]!]! << 8);
+  qdata[to] = (first & 0xffff) | (second << 16);
+  qdata[to + apart] = (first >>> 16) | (second & ~0xffff);
 }

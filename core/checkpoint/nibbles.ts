@@ -123,7 +123,7 @@ export function packSigned(source: Uint32Array, out: Uint16Array): number {
 }
 
 /** Four codes in the low nibbles of four bytes as 16 bits, the first lowest. */
-export function gather(codes: number): number {
+function gather(codes: number): number {
   const pairs = codes | (codes >>> 4);
   return (pairs & 0xff) | ((pairs >>> 8) & 0xff00);
 }
