@@ -29,6 +29,7 @@ const library = {
         'node/index': fromRoot('node/index.ts'),
         'node/cli': fromRoot('node/cli.ts'),
         'node/soak_worker': fromRoot('node/soak_worker.ts'),
+        'node/convert_worker': fromRoot('node/convert_worker.ts'),
         'web/index': fromRoot('web/index.ts'),
       },
       formats: ['es' as const],

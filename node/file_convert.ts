@@ -9,6 +9,7 @@ import {
   runConversion,
   type SelectionOptions,
 } from '../core/index.js';
+import { runThreadedConversion, threadCount } from './convert_threads.js';
 import { AtomicFile } from './file_sink.js';
 import { locateModel, refuseSameFile } from './file_source.js';
 
@@ -17,6 +18,8 @@ export interface ConvertFileOptions extends SelectionOptions, ConversionControl 
   readonly overwrite?: boolean;
   /** Compute the report and write nothing. */
   readonly dryRun?: boolean;
+  /** Default: as many as there are cores, up to what the source's size and the memory allow. The bytes are the same. */
+  readonly threads?: number;
 }
 
 /**
@@ -30,16 +33,22 @@ export async function convertFile(
   outPath: string,
   options: ConvertFileOptions = {},
 ): Promise<ConversionReport> {
+  const { onProgress, signal, overwrite, dryRun, threads: wanted, ...selection } = options;
   const { folder, entry } = await locateModel(sourcePath);
   const model = await openModelCheckpoint(folder, entry);
   try {
-    const plan = await planConversion(model, options);
-    if (options.dryRun) return await runConversion(plan, discardingSink, options);
+    const plan = await planConversion(model, selection);
+    const threads = threadCount(plan, wanted);
+    const run = (out: AtomicFile | undefined) =>
+      threads === 1
+        ? runConversion(plan, out ?? discardingSink, options)
+        : runThreadedConversion(plan, threads, sourcePath, selection, out, options);
+    if (dryRun) return await run(undefined);
     for (const { name } of model.files) await refuseSameFile(name, outPath);
-    const out = await AtomicFile.create(outPath, options.overwrite ?? false);
+    const out = await AtomicFile.create(outPath, overwrite ?? false);
     let report: ConversionReport;
     try {
-      report = await runConversion(plan, out, options);
+      report = await run(out);
     } catch (error) {
       await out.discard();
       throw error;

@@ -4,14 +4,52 @@ import { type FileHandle, lstat, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type RandomAccessSink, SamebitsError } from '../core/index.js';
 
-/** Written under a temporary name beside `path`. Ends with commit or discard. */
-export class AtomicFile implements RandomAccessSink {
-  private constructor(
+/** An open file that is written to at any offset; `path` is what messages call it. */
+class FileWriter implements RandomAccessSink {
+  constructor(
     readonly path: string,
-    private readonly temporaryPath: string,
-    private readonly handle: FileHandle,
-    private readonly overwrite: boolean,
+    protected readonly handle: FileHandle,
   ) {}
+
+  async writeAt(offset: number, bytes: Uint8Array): Promise<void> {
+    try {
+      for (let done = 0; done < bytes.byteLength; ) {
+        const { bytesWritten } = await this.handle.write(bytes, done, bytes.byteLength - done, offset + done);
+        done += bytesWritten;
+      }
+    } catch (error) {
+      throw unwritable(this.path, error);
+    }
+  }
+}
+
+/**
+ * Opens the temporary file of an AtomicFile once more, in another thread that writes parts of it.
+ * @throws SamebitsError FILE_UNWRITABLE
+ */
+export async function openShared({ path, temporaryPath }: AtomicFilePaths): Promise<RandomAccessSink> {
+  const handle = await open(temporaryPath, 'r+').catch((error: unknown) => {
+    throw unwritable(path, error);
+  });
+  return new FileWriter(path, handle);
+}
+
+/** Where a file will be, and where it is until then. */
+export interface AtomicFilePaths {
+  readonly path: string;
+  readonly temporaryPath: string;
+}
+
+/** Written under a temporary name beside `path`. Ends with commit or discard. */
+export class AtomicFile extends FileWriter implements AtomicFilePaths {
+  private constructor(
+    path: string,
+    readonly temporaryPath: string,
+    handle: FileHandle,
+    private readonly overwrite: boolean,
+  ) {
+    super(path, handle);
+  }
 
   /**
    * @param overwrite replace a file that is already at `path`
@@ -24,17 +62,6 @@ export class AtomicFile implements RandomAccessSink {
       throw unwritable(path, error);
     });
     return new AtomicFile(path, temporaryPath, handle, overwrite);
-  }
-
-  async writeAt(offset: number, bytes: Uint8Array): Promise<void> {
-    try {
-      for (let done = 0; done < bytes.byteLength; ) {
-        const { bytesWritten } = await this.handle.write(bytes, done, bytes.byteLength - done, offset + done);
-        done += bytesWritten;
-      }
-    } catch (error) {
-      throw unwritable(this.path, error);
-    }
   }
 
   /**

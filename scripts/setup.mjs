@@ -27,7 +27,7 @@ export async function setUp(log = (line) => process.stderr.write(`samebits set-u
       inputs: SOURCES,
       outputs: [
         ...['core/index.js', 'shaders/index.js', 'web/index.js'],
-        ...['node/index.js', 'node/cli.js', 'node/soak_worker.js'],
+        ...['node/index.js', 'node/cli.js', 'node/soak_worker.js', 'node/convert_worker.js'],
       ].map((path) => `dist/${path}`),
       work: () => buildLibrary(log),
     });

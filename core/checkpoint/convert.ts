@@ -135,46 +135,70 @@ export async function runConversion(
   requireFields(sink, 'a sink', ['writeAt']);
   requireObject(control, 'the control of a conversion');
   const converted: ConvertedTensor[] = [];
-  const buffers = { source: new SliceBuffers(), packed: new SliceBuffers() };
+  const buffers = new ConversionBuffers();
   let doneBytes = 0;
   control.signal?.throwIfAborted();
   await sink.writeAt(0, plan.output.header);
   for (const selected of plan.tensors) {
-    const { name, dtype, shape, packed, keepPlain: keptPlain, reason, sizeBytes } = selected;
-    const startMs = performance.now();
-    const endBytes = doneBytes + sizeBytes;
     const advance = (bytes: number) => {
-      // Parts that only shape the plan, such as group indices, are not read again.
-      doneBytes = bytes === 0 ? endBytes : doneBytes + bytes;
-      control.onProgress?.({ doneBytes, totalBytes: plan.sourceBytes, tensor: name });
+      doneBytes += bytes;
+      control.onProgress?.({ doneBytes, totalBytes: plan.sourceBytes, tensor: selected.name });
       control.signal?.throwIfAborted();
     };
-    const change = await convertOne(plan, sink, selected, buffers, advance);
-    if (doneBytes < endBytes) advance(0);
-    const elapsedMs = performance.now() - startMs;
-    converted.push({ name, dtype, shape, packed, keptPlain, reason, change, sourceBytes: sizeBytes, elapsedMs });
+    converted.push(await convertTensor(plan, selected, sink, advance, buffers));
   }
+  return conversionReport(plan, converted);
+}
+
+/** What became of all tensors of a plan, in its order. */
+export function conversionReport(plan: ConversionPlan, tensors: readonly ConvertedTensor[]): ConversionReport {
   return {
-    tensors: converted,
-    packedCount: converted.filter(({ packed }) => packed).length,
+    tensors,
+    packedCount: tensors.filter(({ packed }) => packed).length,
     sourceBytes: plan.sourceBytes,
     outputBytes: plan.output.sizeBytes,
   };
 }
 
-type Advance = (bytes: number) => void;
+/** Told after every slice how many more bytes of the source are done; ends the conversion by throwing. */
+export type Advance = (bytes: number) => void;
 
 /** Memory that all weights of a conversion share, one after the other. */
-interface Buffers {
-  readonly source: SliceBuffers;
-  readonly packed: SliceBuffers;
+export class ConversionBuffers {
+  readonly source = new SliceBuffers();
+  readonly packed = new SliceBuffers();
+}
+
+/**
+ * Converts one tensor of the plan to its place in `sink`. Tensors may be converted in any order, and several at once with
+ * buffers of their own.
+ * @throws as runConversion
+ */
+export async function convertTensor(
+  plan: ConversionPlan,
+  selected: Selection,
+  sink: RandomAccessSink,
+  advance: Advance,
+  buffers: ConversionBuffers,
+): Promise<ConvertedTensor> {
+  const { name, dtype, shape, packed, keepPlain: keptPlain, reason, sizeBytes } = selected;
+  const startMs = performance.now();
+  let doneBytes = 0;
+  const change = await convertOne(plan, sink, selected, buffers, (bytes) => {
+    doneBytes += bytes;
+    advance(bytes);
+  });
+  // Parts that only shape the plan, such as group indices, are not read again.
+  if (doneBytes < sizeBytes) advance(sizeBytes - doneBytes);
+  const elapsedMs = performance.now() - startMs;
+  return { name, dtype, shape, packed, keptPlain, reason, change, sourceBytes: sizeBytes, elapsedMs };
 }
 
 function convertOne(
   plan: ConversionPlan,
   sink: RandomAccessSink,
   selected: Selection,
-  buffers: Buffers,
+  buffers: ConversionBuffers,
   advance: Advance,
 ) {
   if (selected.kind === 'weight') return repack(plan, sink, selected, buffers, advance);
@@ -186,7 +210,7 @@ async function repack(
   { output }: ConversionPlan,
   sink: RandomAccessSink,
   { name, weight, packed }: SelectedWeight,
-  buffers: Buffers,
+  buffers: ConversionBuffers,
   advance: Advance,
 ): Promise<WeightChange> {
   const packer = new GroupPacker(weight, buffers.packed);

@@ -23,6 +23,7 @@ interface ConvertOptions {
   readonly exclude?: readonly string[];
   readonly layout?: Layout;
   readonly assumeZeroOffset?: true;
+  readonly threads?: number;
   readonly dryRun?: true;
   readonly report?: true;
   readonly force?: true;
@@ -41,7 +42,7 @@ export function registerConvert(program: Command): void {
     .option(
       '--group-size <g>',
       'weights that share a scale, for weights that are quantized here: 16, or a power of two from 32',
-      parseGroupSize,
+      parseInteger,
       32,
     )
     .option('--symmetric', 'zero point 8 everywhere')
@@ -51,6 +52,7 @@ export function registerConvert(program: Command): void {
       new Option('--layout <name>', 'what the file cannot say of itself; asked for where needed').choices(LAYOUTS),
     )
     .option('--assume-zero-offset', 'read zero points of asymmetric GPTQ v1 as stored + 1')
+    .option('--threads <n>', 'how many cores to use; by default all that are worth it', parseInteger)
     .option('--dry-run', 'report without writing')
     .option('--report', 'measure the accuracy of 4 bits on this model, in dB, and write nothing')
     .option('--force', 'replace OUT if it exists')
@@ -58,8 +60,8 @@ export function registerConvert(program: Command): void {
     .action(convert);
 }
 
-function parseGroupSize(text: string): number {
-  if (/^[0-9]+$/.test(text)) return Number(text);
+function parseInteger(text: string): number {
+  if (/^[1-9][0-9]*$/.test(text)) return Number(text);
   throw new InvalidArgumentError('Expected a positive integer.');
 }
 

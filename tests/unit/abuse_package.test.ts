@@ -57,7 +57,7 @@ describe('contents', () => {
   const ALLOWED = [
     /^(LICENSE|README\.md|package\.json)$/,
     /^dist\/(core|shaders|web)\/index\.js(\.map)?$/,
-    /^dist\/node\/(index|cli|soak_worker)\.js(\.map)?$/,
+    /^dist\/node\/(index|cli|soak_worker|convert_worker)\.js(\.map)?$/,
     /^dist\/[\w]+-[\w-]{8}\.js(\.map)?$/,
     /^dist\/cuda\/samebits_cuda\.node$/,
     /^dist\/types\/(core|shaders|node|web)\/[\w/]+\.d\.ts$/,
