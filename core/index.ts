@@ -32,6 +32,7 @@ export {
 } from './checkpoint/convert.js';
 export { type DequantizedSource, dequantizedSource } from './checkpoint/dequantized_source.js';
 export type { Dtype } from './checkpoint/dtypes.js';
+export { type HttpOptions, httpFolder, openHttpSource } from './checkpoint/http_source.js';
 export { type ImportOptions, LAYOUTS, type Layout } from './checkpoint/layout_choice.js';
 export { type ModelCheckpoint, openModelCheckpoint } from './checkpoint/model_checkpoint.js';
 export type { TensorInfo } from './checkpoint/safetensors_header.js';

@@ -25,7 +25,7 @@ async function prepare({ sourcePath, options, header, out }: ThreadSetup): Promi
   const model = await openModelCheckpoint(folder, entry);
   const plan = await planConversion(model, options);
   if (Buffer.compare(plan.output.header, header) !== 0) {
-    throw new SamebitsError('FILE_TRUNCATED', {
+    throw new SamebitsError('FILE_UNREADABLE', {
       rule: `${model.name} must not change while it is read`,
       expected: 'the same tensors in every thread',
       got: 'a source that changed since the conversion began',

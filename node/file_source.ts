@@ -3,7 +3,7 @@
 import type { Stats } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { checkRange, type RandomAccessSource, SamebitsError, type SourceFolder } from '../core/index.js';
+import { checkRange, httpFolder, type RandomAccessSource, SamebitsError, type SourceFolder } from '../core/index.js';
 import { fileUnreadableError } from './file_errors.js';
 
 /** The most that one read call takes on every platform. */
@@ -79,10 +79,15 @@ export interface ModelLocation {
 }
 
 /**
- * Understands a path as a folder, a .safetensors file or an index.
+ * Understands a path, or an http(s) URL, as a folder, a .safetensors file, an index or a .gguf file. The URL of a folder ends
+ * in /.
  * @throws SamebitsError FILE_UNREADABLE
  */
 export async function locateModel(path: string): Promise<ModelLocation> {
+  if (isUrl(path)) {
+    const entry = decodeURIComponent(new URL(path).pathname.replace(/^.*\//s, ''));
+    return { folder: httpFolder(path), entry: entry === '' ? undefined : entry };
+  }
   return (await statOf(path)).isDirectory()
     ? { folder: fileFolder(path), entry: undefined }
     : { folder: fileFolder(dirname(path)), entry: basename(path) };
@@ -93,6 +98,7 @@ export async function locateModel(path: string): Promise<ModelLocation> {
  * @throws SamebitsError ARGUMENT_INVALID
  */
 export async function refuseSameFile(sourcePath: string, outPath: string): Promise<void> {
+  if (isUrl(sourcePath)) return;
   const [source, out] = await Promise.all([stat(sourcePath), stat(outPath).catch(() => undefined)]);
   if (out === undefined || source.ino !== out.ino || source.dev !== out.dev) return;
   throw new SamebitsError('ARGUMENT_INVALID', {
@@ -101,6 +107,10 @@ export async function refuseSameFile(sourcePath: string, outPath: string): Promi
     got: outPath,
     fix: 'Choose another name for the output.',
   });
+}
+
+function isUrl(path: string): boolean {
+  return /^https?:\/\//.test(path) && URL.canParse(path);
 }
 
 function statOf(path: string): Promise<Stats> {

@@ -37,7 +37,10 @@ export function registerConvert(program: Command): void {
   program
     .command('convert')
     .description("pack a model's 4-bit weights, or quantize its linears to 4 bits, and keep the rest")
-    .argument('<source>', "a model's folder, its .safetensors file, the index of its shards, or a .gguf file")
+    .argument(
+      '<source>',
+      "a model's folder, its .safetensors file, the index of its shards, a .gguf file, or the URL of one",
+    )
     .argument('[out]', 'the samebits checkpoint to write; not needed with --dry-run or --report')
     .option(
       '--group-size <g>',

@@ -40,7 +40,7 @@ export function registerInspect(program: Command): void {
   program
     .command('inspect')
     .description('list the tensors of a checkpoint and what can be done with them')
-    .argument('<source>', "a checkpoint: .safetensors, an index of shards, .gguf, or a model's folder")
+    .argument('<source>', "a checkpoint: .safetensors, an index of shards, .gguf, a model's folder, or the URL of one")
     .option('--json', 'print the listing as JSON')
     .action(inspect);
 }
