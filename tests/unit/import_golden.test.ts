@@ -19,17 +19,15 @@ import {
 } from '../../core/index.js';
 import { gguf, q4kBlock, q40, q41 } from './gguf_bytes.js';
 import {
-  awqParts,
-  compressedParts,
   folderOf,
   gptqParts,
   groups,
-  intxParts,
   mlxParts,
   type PlainNumbers,
   torchaoMetadata,
   torchaoParts,
 } from './import_bytes.js';
+import { AWQ, config, GPTQ, type ImportSource, importSources, mlxConfig, numbers } from './import_sources.js';
 
 async function convertFolder(folder: SourceFolder, options: ImportOptions = {}, entry?: string) {
   const sink = new MemorySink();
@@ -46,20 +44,6 @@ const values = (bits: Uint16Array) => [...bits].map(numberFromBf16);
 const hex = (text: string) =>
   Uint8Array.from(text.replaceAll(' ', '').match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
 
-/** Codes of every value, scales that are powers of two, integer zero points: every format holds them exactly. */
-function numbers(n: number, k: number, groupSize: number, zero?: number): PlainNumbers {
-  const random = Random.named(`${n} ${k} ${groupSize}`);
-  const count = (n * k) / groupSize;
-  return {
-    n,
-    k,
-    groupSize,
-    q: Uint8Array.from({ length: n * k }, () => random.below(16)),
-    scale: Float64Array.from({ length: count }, () => 2 ** -random.below(8) * (random.below(2) === 0 ? 1 : 1.5)),
-    zero: Float64Array.from({ length: count }, () => zero ?? 1 + random.below(15)),
-  };
-}
-
 /** What the packed weight must be: same codes, and each group split into the power of two that divides it. */
 function expectWeight(weight: CoalescedInt4Tensor, w: PlainNumbers): void {
   const splits = w.groupSize / weight.groupSize;
@@ -69,12 +53,6 @@ function expectWeight(weight: CoalescedInt4Tensor, w: PlainNumbers): void {
   expect(values(weight.scale)).toEqual(spread(w.scale));
   expect(values(weight.zeroPoint)).toEqual(spread(w.zero));
 }
-
-const GPTQ = { bits: 4, quant_method: 'gptq', desc_act: false };
-const config = (quantization_config: object) => ({ 'config.json': { quantization_config } });
-const AWQ = config({ quant_method: 'awq', version: 'gemm', bits: 4, zero_point: true });
-const COMPRESSED = config({ quant_method: 'compressed-tensors', format: 'pack-quantized' });
-const mlxConfig = (group_size: number) => ({ 'config.json': { quantization: { group_size, bits: 4 } } });
 
 describe('golden words', () => {
   const zeros = (count: number) => new Array<number>(count).fill(0);
@@ -153,84 +131,8 @@ describe('golden words', () => {
   });
 });
 
-type Source = readonly [folder: SourceFolder, expected: PlainNumbers, format: string, options?: ImportOptions];
-
-/** The same weight in every format of a safetensors file; `symmetric` has 8 for all zero points. */
-function sources(w: PlainNumbers, symmetric: PlainNumbers): Readonly<Record<string, Source>> {
-  const { groupSize } = w;
-  return {
-    'torchao, unsigned': [
-      folderOf(torchaoParts(w, false), {}, torchaoMetadata('Int4Tensor', groupSize)),
-      w,
-      'torchao:Int4Tensor-unsigned',
-    ],
-    'torchao, signed': [
-      folderOf(torchaoParts(w, true), {}, torchaoMetadata('Int4Tensor', groupSize)),
-      w,
-      'torchao:Int4Tensor-signed',
-    ],
-    'torchao, a code a byte': [
-      folderOf(
-        intxParts(w),
-        {},
-        torchaoMetadata('IntxUnpackedToInt8Tensor', groupSize, {
-          target_dtype: { _type: 'torch.dtype', _data: 'int4' },
-        }),
-      ),
-      w,
-      'torchao:IntxUnpackedToInt8Tensor',
-    ],
-    'GPTQ v2': [
-      folderOf(
-        gptqParts(w, (z) => z),
-        config({ ...GPTQ, checkpoint_format: 'gptq_v2', sym: false }),
-      ),
-      w,
-      'gptq:v2',
-    ],
-    'GPTQ v1, symmetric': [
-      folderOf(
-        gptqParts(symmetric, (z) => z - 1),
-        { 'quantize_config.json': { bits: 4, group_size: groupSize, sym: true } },
-      ),
-      symmetric,
-      'gptq:v1',
-    ],
-    'GPTQ v1, asymmetric, told so': [
-      folderOf(
-        gptqParts(w, (z) => z - 1),
-        config({ ...GPTQ, sym: false }),
-      ),
-      w,
-      'gptq:v1',
-      { assumeZeroOffset: true },
-    ],
-    'GPTQ v2 without a config': [folderOf(gptqParts(w, (z) => z)), w, 'gptq:v2', { layout: 'gptq-v2' }],
-    AWQ: [folderOf(awqParts(w), AWQ), w, 'awq:gemm'],
-    'AWQ without a config': [folderOf(awqParts(w)), w, 'awq:gemm'],
-    'compressed-tensors, asymmetric': [
-      folderOf(compressedParts(w, 'packed'), COMPRESSED),
-      w,
-      'compressed-tensors:pack-quantized',
-    ],
-    'compressed-tensors, signed zero points': [
-      folderOf(compressedParts(w, 'signed'), COMPRESSED),
-      w,
-      'compressed-tensors:pack-quantized',
-    ],
-    'compressed-tensors, symmetric': [
-      folderOf(compressedParts(symmetric, 'none'), COMPRESSED),
-      symmetric,
-      'compressed-tensors:pack-quantized',
-    ],
-    MLX: [folderOf(mlxParts(w), mlxConfig(groupSize)), w, 'mlx:affine'],
-    'MLX without a config': [folderOf(mlxParts(w)), w, 'mlx:affine', { layout: 'mlx' }],
-    'untagged, native': [folderOf(torchaoParts(w, false, 'BF16', 'm.weight.')), w, 'torchao:Int4Tensor-unsigned'],
-  };
-}
-
-async function expectConversion([folder, expected, format, options]: Source): Promise<void> {
-  const { file, report } = await convertFolder(folder, options);
+async function expectConversion([folder, expected, format, options, entry]: ImportSource): Promise<void> {
+  const { file, report } = await convertFolder(folder, options, entry);
   expectWeight(await file.readWeight('m.weight'), expected);
   expect(file.convertedFrom).toBe(format);
   expect(report.tensors).toHaveLength(1);
@@ -250,27 +152,28 @@ describe.each([
   [40, 256, 128],
   [136, 512, 64],
 ])('whole weights, N = %i, K = %i, groups of %i', (n, k, groupSize) => {
-  test.each(Object.entries(sources(numbers(n, k, groupSize), numbers(n, k, groupSize, 8))))('%s', async (_, source) => {
+  test.each(Object.entries(importSources(n, k, groupSize)))('%s', async (_, source) => {
     await expectConversion(source);
   });
 });
 
 test('every format gives back any weight that it can hold', async () => {
-  const formats = Object.keys(sources(numbers(8, 32, 32), numbers(8, 32, 32, 8)));
   const shapes = fc.record({
     n: fc.integer({ min: 1, max: 6 }).map((words) => 8 * words),
     // The group sizes are multiples of 16 that divide K; not all are powers of two.
     k: fc.integer({ min: 1, max: 9 }).map((blocks) => 32 * blocks),
     groups: fc.constantFrom(1, 2, 3, 4, 6),
-    format: fc.constantFrom(...formats),
+    format: fc.constantFrom(...Object.keys(importSources(8, 256, 32))),
   });
   await fc.assert(
-    fc.asyncProperty(shapes, async ({ n, k, groups: count, format }) => {
-      const groupSize = k / count;
+    fc.asyncProperty(shapes, async ({ n, k: width, groups: divisor, format }) => {
+      const isGguf = format.startsWith('GGUF');
+      const k = format === 'GGUF Q4_K' ? 256 * (1 + (width % 3)) : width;
+      const groupSize = isGguf ? 32 : k / divisor;
       fc.pre(groupSize % 16 === 0 && (groupSize & -groupSize) >= 16);
       // A square scale has no order that a file without a tag could show.
-      fc.pre(count !== n);
-      await expectConversion(sources(numbers(n, k, groupSize), numbers(n, k, groupSize, 8))[format]!);
+      fc.pre(isGguf || divisor !== n);
+      await expectConversion(importSources(n, k, groupSize)[format]!);
     }),
     { numRuns: 150, seed: 20260801 },
   );

@@ -1,5 +1,4 @@
 // Files made to mislead, truncated, flipped: typed errors, nothing read beyond the file, no more memory than the file needs.
-// SAMEBITS_FUZZ_RUNS sets the number of mutated headers for a longer run.
 
 import { describe, expect, test } from 'vitest';
 import {
@@ -8,16 +7,11 @@ import {
   memorySource,
   openModelCheckpoint,
   planConversion,
-  Random,
   type RandomAccessSource,
   runConversion,
-  SamebitsError,
 } from '../../core/index.js';
 import { codeOf, refusal } from './checkpoint_bytes.js';
 import { ByteWriter, type GgufOptions, type GgufTensor, gguf } from './gguf_bytes.js';
-import { gptqParts, safetensors, torchaoMetadata, torchaoParts } from './import_bytes.js';
-
-const FUZZ_RUNS = Number(process.env['SAMEBITS_FUZZ_RUNS'] ?? 30_000);
 
 const Q40: GgufTensor = { name: 'a.weight', type: 2, dims: [64, 2], data: new Uint8Array(72) };
 const NORM: GgufTensor = { name: 'norm', type: 0, dims: [3], data: new Uint8Array(12) };
@@ -216,89 +210,4 @@ describe('GGUF', () => {
     expect(model.tensors.size).toBe(0);
     expect(largest).toBeLessThanOrEqual(2 ** 20);
   });
-});
-
-interface Seed {
-  readonly fileName: string;
-  readonly bytes: Uint8Array;
-  /** Mutations stay before this byte, most of them in the header. */
-  readonly headerEnd: number;
-  readonly beside: Map<string, Uint8Array>;
-}
-
-describe(`fuzz, ${FUZZ_RUNS} mutated headers`, () => {
-  const weight = {
-    n: 8,
-    k: 32,
-    groupSize: 32,
-    q: new Uint8Array(256).fill(5),
-    scale: new Float64Array(8).fill(1),
-    zero: new Float64Array(8).fill(8),
-  };
-  const config = new TextEncoder().encode(
-    '{"quantization_config":{"quant_method":"gptq","bits":4,"checkpoint_format":"gptq_v2"}}',
-  );
-  const values = [value('general.alignment', 4).u32(32), value('t', 9).u32(8).u64(2n).string('a').string('b')];
-  const SEEDS: Readonly<Record<string, Seed>> = {
-    GGUF: { fileName: 'm.gguf', bytes: gguf([Q40, NORM], { values }), headerEnd: 240, beside: new Map() },
-    torchao: {
-      fileName: 'm.safetensors',
-      bytes: safetensors(torchaoParts(weight, false), torchaoMetadata('Int4Tensor', 32)),
-      headerEnd: 600,
-      beside: new Map(),
-    },
-    GPTQ: {
-      fileName: 'm.safetensors',
-      bytes: safetensors(gptqParts(weight, (z) => z)),
-      headerEnd: 300,
-      beside: new Map([['config.json', config]]),
-    },
-  };
-  const runs = Math.ceil(FUZZ_RUNS / Object.keys(SEEDS).length);
-
-  /** One to four small accidents in the header: flipped bits, bytes of interest, copied, removed or added bytes, an early end. */
-  function mutate(random: Random, bytes: Uint8Array, headerEnd: number): Uint8Array {
-    let out = bytes.slice();
-    for (let i = 0; i <= random.below(4); i++) {
-      const at = random.below(Math.min(headerEnd, out.length));
-      const kind = random.below(6);
-      if (kind === 0) out[at] = out[at]! ^ (1 << random.below(8));
-      else if (kind === 1) out[at] = [0, 1, 0x7f, 0x80, 0xff, 0x22, 0x7b, 0x5b, 0x2c, 0x39][random.below(10)]!;
-      else if (kind === 2) out.copyWithin(at, random.below(headerEnd), random.below(headerEnd) + 1);
-      else if (kind === 3) out = Uint8Array.from([...out.subarray(0, at), ...out.subarray(at + 1 + random.below(8))]);
-      else if (kind === 4) out = Uint8Array.from([...out.subarray(0, at), random.below(256), ...out.subarray(at)]);
-      else if (random.below(8) === 0) out = out.slice(0, at);
-      if (out.length === 0) break;
-    }
-    return out;
-  }
-
-  test.each(Object.entries(SEEDS))(
-    '%s: a typed error or a conversion, and never more memory than the file needs',
-    async (name, { fileName, bytes, headerEnd, beside }) => {
-      const random = Random.named(`fuzz ${name}`);
-      const outcomes = new Map<string, number>();
-      const before = process.memoryUsage().arrayBuffers;
-      for (let run = 0; run < runs; run++) {
-        const mutant = mutate(random, bytes, headerEnd);
-        try {
-          const model = await open(mutant, fileName, beside);
-          for (const { file } of model.tensors.values()) expect(file.sizeBytes).toBe(mutant.length);
-          const plan = await planConversion(model);
-          expect(plan.sourceBytes).toBeLessThanOrEqual(mutant.length);
-          await runConversion(plan, discardingSink);
-          outcomes.set('converted', (outcomes.get('converted') ?? 0) + 1);
-        } catch (error) {
-          if (!(error instanceof SamebitsError))
-            throw new Error(`run ${run}: ${Buffer.from(mutant).toString('hex')}`, { cause: error });
-          outcomes.set(error.code, (outcomes.get(error.code) ?? 0) + 1);
-        }
-      }
-      // Every mutant is some hundred bytes; what is alive at the end must not have grown with their number.
-      expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(256 * 2 ** 20);
-      expect(outcomes.get('converted') ?? 0).toBeGreaterThan(0);
-      expect(outcomes.size).toBeGreaterThan(5);
-    },
-    3_600_000,
-  );
 });
