@@ -45,12 +45,9 @@ export function quantizeInt4(weights: Uint16Array | Float32Array, options: Quant
   const qdata = new Uint8Array((n * k) / 2);
   const scale = new Uint16Array(nGroups * n);
   const zeroPoint = new Uint16Array(nGroups * n);
-  const values = new Float32Array(k);
-  const arrays = { weights, values, bits: new Int32Array(values.buffer), qdata, scale, zeroPoint };
-  for (let row = 0; row < n; row++) {
-    const bad = quantizeRow(arrays, row, n, groupSize, symmetric);
-    if (bad >= 0) throw weightNotFinite(values[bad]!, row, bad);
-  }
+  const quantizer = new RowQuantizer(k, groupSize, symmetric);
+  for (let row = 0; row < n; row++)
+    quantizer.quantize(weights, row, { qdata, scale, zeroPoint, first: row, stride: n });
   return new Int4Tensor({
     qdata: { dtype: 'u8', shape: [n, k / 2], data: qdata },
     scale: { dtype: 'bf16', shape: [nGroups, n], data: scale },
@@ -59,46 +56,61 @@ export function quantizeInt4(weights: Uint16Array | Float32Array, options: Quant
   });
 }
 
-/** A row of bf16 bits or f32, from `start`, as f32; `bits` is another view of `values`. */
-export function widenRow(
-  weights: Uint16Array | Float32Array,
-  start: number,
-  values: Float32Array,
-  bits: Int32Array,
-): void {
-  if (weights instanceof Float32Array) {
-    values.set(weights.subarray(start, start + values.length));
-    return;
+/** Where a quantized row goes. */
+export interface QuantizedRows {
+  /** u8[N, K/2] */
+  readonly qdata: Uint8Array;
+  /** bf16 bits; the row's are at `first`, `first + stride`, ... */
+  readonly scale: Uint16Array;
+  readonly zeroPoint: Uint16Array;
+  readonly first: number;
+  readonly stride: number;
+}
+
+/** Quantizes rows of K weights. Rows are short calls of short loops, which engines optimize better than one long one. */
+export class RowQuantizer {
+  /** The row that was quantized last, in f32. */
+  readonly values: Float32Array<ArrayBuffer>;
+  /** The same memory as bits. */
+  readonly #bits: Int32Array<ArrayBuffer>;
+
+  constructor(
+    k: number,
+    private readonly groupSize: number,
+    private readonly symmetric: boolean,
+  ) {
+    this.values = new Float32Array(k);
+    this.#bits = new Int32Array(this.values.buffer);
   }
+
+  /**
+   * @param weights bf16 bits or f32, row-major
+   * @throws SamebitsError WEIGHT_NOT_FINITE
+   */
+  quantize(weights: Uint16Array | Float32Array, row: number, out: QuantizedRows): void {
+    const k = this.values.length;
+    const start = row * k;
+    if (weights instanceof Float32Array) this.values.set(weights.subarray(start, start + k));
+    else widen(weights, start, this.#bits);
+    const bad = quantizeRow(this.values, this.#bits, this.groupSize, this.symmetric, out, start / 2);
+    if (bad >= 0) throw weightNotFinite(this.values[bad]!, row, bad);
+  }
+}
+
+function widen(weights: Uint16Array, start: number, bits: Int32Array): void {
   for (let i = 0; i < bits.length; i++) bits[i] = weights[start + i]! << 16;
 }
 
-/** What a row is quantized from, through and to. */
-interface QuantizationArrays {
-  readonly weights: Uint16Array | Float32Array;
-  /** One row in f32, and the same memory as bits. */
-  readonly values: Float32Array;
-  readonly bits: Int32Array;
-  readonly qdata: Uint8Array;
-  readonly scale: Uint16Array;
-  readonly zeroPoint: Uint16Array;
-}
-
-/**
- * Quantizes one row. Rows are short calls of short loops, which engines optimize better than one long one.
- * @returns the first column that is not finite, or -1
- */
+/** @returns the first column that is not finite, or -1 */
 function quantizeRow(
-  arrays: QuantizationArrays,
-  row: number,
-  n: number,
+  values: Float32Array,
+  bits: Int32Array,
   groupSize: number,
   symmetric: boolean,
+  { qdata, scale, zeroPoint, first, stride }: QuantizedRows,
+  firstByte: number,
 ): number {
-  const { weights, values, bits, qdata, scale, zeroPoint } = arrays;
-  const k = values.length;
-  widenRow(weights, row * k, values, bits);
-  for (let g = 0, start = 0; start < k; g++, start += groupSize) {
+  for (let start = 0, at = first; start < values.length; start += groupSize, at += stride) {
     const end = start + groupSize;
     let min = 0;
     let max = 0;
@@ -114,9 +126,9 @@ function quantizeRow(
     const z = symmetric ? SYMMETRIC_ZERO_POINT : s === 0 ? 0 : clampCode(Math.round(-min / s));
     // Division by 1 leaves values that a scale of 0 stands for so close to 0 that they round to the zero point.
     const divisor = s === 0 ? 1 : s;
-    scale[g * n + row] = scaleBits;
-    zeroPoint[g * n + row] = bf16FromNumber(z);
-    encodeGroup(values, start, end, divisor, z, qdata, (row * k + start) / 2);
+    scale[at] = scaleBits;
+    zeroPoint[at] = bf16FromNumber(z);
+    encodeGroup(values, start, end, divisor, z, qdata, firstByte + start / 2);
   }
   return -1;
 }

@@ -44,7 +44,7 @@ export function validateParts(parts: Int4Parts, layout: ScaleLayout): WeightShap
     checkScaleShape(name, operand.shape, shape, layout);
     checkByteLength(name, operand.data, operand.shape);
   }
-  checkValues(parts.scale.data, parts.zeroPoint.data);
+  checkScaleValues(parts.scale.data, parts.zeroPoint.data);
   return shape;
 }
 
@@ -107,7 +107,8 @@ function checkByteLength(name: string, data: Uint8Array | Uint16Array, shape: re
   });
 }
 
-function checkValues(scale: Uint16Array, zeroPoint: Uint16Array): void {
+/** @throws SamebitsError SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, ZERO_POINT_OUT_OF_RANGE */
+export function checkScaleValues(scale: Uint16Array, zeroPoint: Uint16Array): void {
   for (let i = 0; i < scale.length; i++) {
     if (!isFiniteBf16(scale[i]!)) throw notFinite('SCALE_NOT_FINITE', 'scale', i, scale[i]!);
   }

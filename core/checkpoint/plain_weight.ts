@@ -1,13 +1,13 @@
 // A bf16, f16 or f32 matrix of a model, quantized some rows at a time, and what that changed.
 
 import { flushedNumberFromBf16 } from '../bf16.js';
-import type { Int4Tensor } from '../int4_tensor.js';
 import type { WeightShape } from '../limits.js';
-import { quantizeInt4, widenRow } from '../quantize.js';
-import { weightExponent } from '../validate.js';
+import { RowQuantizer } from '../quantize.js';
+import { checkScaleValues, weightExponent } from '../validate.js';
 import type { ChangeSums } from './code_moments.js';
 import { f32FromF16Array } from './f16.js';
 import type { PackedRows } from './samebits_writer.js';
+import { SliceBuffers } from './slice_buffers.js';
 import { inTensor } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
 import { f32View, u16View } from './views.js';
@@ -18,6 +18,8 @@ export const SLICE_BYTES = 4 * 2 ** 20;
 
 /** Quantizes one matrix in one pass over its bytes. */
 export class PlainWeight {
+  readonly #buffers = new SliceBuffers();
+  readonly #quantizer: RowQuantizer;
   readonly #sums: ChangeSums = { sumOfSquares: 0, sumOfSquaredChanges: 0, largestChange: 0 };
   // The pair that reaches furthest decides the whole tensor's exponent; slices alone could not.
   #reach = -1;
@@ -27,11 +29,13 @@ export class PlainWeight {
   constructor(
     private readonly tensor: ModelTensor,
     private readonly shape: WeightShape,
-    private readonly symmetric: boolean,
-  ) {}
+    symmetric: boolean,
+  ) {
+    this.#quantizer = new RowQuantizer(shape.k, shape.groupSize, symmetric);
+  }
 
   /**
-   * All rows in order.
+   * All rows in order, each slice good until the next.
    * @throws SamebitsError WEIGHT_NOT_FINITE, WEIGHT_EXPONENT_OUT_OF_RANGE, naming the tensor
    */
   async *rows(): AsyncGenerator<PackedRows & { readonly sourceBytes: Uint8Array<ArrayBuffer> }> {
@@ -40,7 +44,12 @@ export class PlainWeight {
     const rowsPerSlice = Math.max(1, Math.floor(SLICE_BYTES / rowBytes));
     for (let firstRow = 0; firstRow < shape.n; firstRow += rowsPerSlice) {
       const n = Math.min(rowsPerSlice, shape.n - firstRow);
-      const sourceBytes = await tensor.file.read(tensor.name, firstRow * rowBytes, n * rowBytes);
+      const sourceBytes = await tensor.file.read(
+        tensor.name,
+        firstRow * rowBytes,
+        n * rowBytes,
+        this.#buffers.bytes('source', n * rowBytes),
+      );
       yield { ...this.#quantize(sourceBytes, n, firstRow), firstRow, sourceBytes };
     }
     try {
@@ -59,66 +68,43 @@ export class PlainWeight {
 
   #quantize(sourceBytes: Uint8Array<ArrayBuffer>, n: number, firstRow: number): Omit<PackedRows, 'firstRow'> {
     const weights = decode(this.tensor.dtype, sourceBytes);
-    const { k, groupSize } = this.shape;
-    let quantized: Int4Tensor;
+    const { k, nGroups } = this.shape;
+    const qdata = this.#buffers.bytes('qdata', (n * k) / 2);
+    const scale = this.#buffers.u16('scale', n * nGroups);
+    const zeroPoint = this.#buffers.u16('zero point', n * nGroups);
     try {
-      quantized = quantizeInt4(weights, { n, k, groupSize, symmetric: this.symmetric });
+      for (let row = 0; row < n; row++) {
+        const first = row * nGroups;
+        this.#quantizer.quantize(weights, row, { qdata, scale, zeroPoint, first, stride: 1 });
+        this.#measure(qdata, scale, zeroPoint, row);
+      }
+      checkScaleValues(scale, zeroPoint);
     } catch (error) {
       throw inTensor(this.tensor.name, error, firstRow === 0 ? '' : `, rows counted from ${firstRow}`);
     }
-    this.#measure(weights, quantized);
-    return { qdata: quantized.qdata, ...this.#coalesce(quantized) };
+    return { qdata, scale, zeroPoint };
   }
 
-  #measure(weights: Uint16Array | Float32Array, quantized: Int4Tensor): void {
-    const { n, k, nGroups } = quantized;
-    const values = new Float32Array(k);
-    const bits = new Int32Array(values.buffer);
-    const row = { values, bits, scale: new Float64Array(nGroups), zeroPoint: new Float64Array(nGroups) };
-    for (let index = 0; index < n; index++) measureRow(weights, quantized, index, row, this.#sums);
-  }
-
-  /** [nGroups, n] -> [n, nGroups] for these rows; the tensor's exponent is not theirs, so no tensor is made of them. */
-  #coalesce({ n, nGroups, scale, zeroPoint }: Int4Tensor): Pick<PackedRows, 'scale' | 'zeroPoint'> {
-    const out = { scale: new Uint16Array(scale.length), zeroPoint: new Uint16Array(scale.length) };
-    for (let row = 0; row < n; row++) {
-      for (let g = 0; g < nGroups; g++) {
-        const [s, z] = [scale[g * n + row]!, zeroPoint[g * n + row]!];
-        out.scale[row * nGroups + g] = s;
-        out.zeroPoint[row * nGroups + g] = z;
-        const zero = flushedNumberFromBf16(z);
-        const reach = Math.abs(flushedNumberFromBf16(s)) * Math.max(Math.abs(zero), Math.abs(15 - zero));
-        if (reach > this.#reach) {
-          this.#reach = reach;
-          this.#reachScale = s;
-          this.#reachZeroPoint = z;
-        }
+  /** The row that was quantized last. */
+  #measure(qdata: Uint8Array, scaleBits: Uint16Array, zeroBits: Uint16Array, row: number): void {
+    const { k, nGroups } = this.shape;
+    const scale = this.#buffers.f64('scales of a row', nGroups);
+    const zeroPoint = this.#buffers.f64('zero points of a row', nGroups);
+    for (let g = 0; g < nGroups; g++) {
+      const at = row * nGroups + g;
+      const s = flushedNumberFromBf16(scaleBits[at]!);
+      const z = flushedNumberFromBf16(zeroBits[at]!);
+      scale[g] = s;
+      zeroPoint[g] = z;
+      const reach = Math.abs(s) * Math.max(Math.abs(z), Math.abs(15 - z));
+      if (reach > this.#reach) {
+        this.#reach = reach;
+        this.#reachScale = scaleBits[at]!;
+        this.#reachZeroPoint = zeroBits[at]!;
       }
     }
-    return out;
+    addRowChanges(this.#quantizer.values, qdata, (row * k) / 2, this.shape.groupSize, scale, zeroPoint, this.#sums);
   }
-}
-
-interface RowArrays {
-  readonly values: Float32Array;
-  readonly bits: Int32Array;
-  readonly scale: Float64Array;
-  readonly zeroPoint: Float64Array;
-}
-
-function measureRow(
-  weights: Uint16Array | Float32Array,
-  { n, k, nGroups, groupSize, qdata, scale, zeroPoint }: Int4Tensor,
-  index: number,
-  row: RowArrays,
-  sums: ChangeSums,
-): void {
-  widenRow(weights, index * k, row.values, row.bits);
-  for (let g = 0; g < nGroups; g++) {
-    row.scale[g] = flushedNumberFromBf16(scale[g * n + index]!);
-    row.zeroPoint[g] = flushedNumberFromBf16(zeroPoint[g * n + index]!);
-  }
-  addRowChanges(row.values, qdata, (index * k) / 2, groupSize, row.scale, row.zeroPoint, sums);
 }
 
 /** Adds what one row contributes. A code less a zero point times a bf16 scale is exact here, as it is in f32. */
@@ -131,7 +117,8 @@ function addRowChanges(
   zeroPoint: Float64Array,
   sums: ChangeSums,
 ): void {
-  let { sumOfSquares, sumOfSquaredChanges, largestChange } = sums;
+  let { sumOfSquares, sumOfSquaredChanges } = sums;
+  let largestSquare = 0;
   for (let g = 0, i = 0; g < scale.length; g++) {
     const s = scale[g]!;
     const z = zeroPoint[g]!;
@@ -141,17 +128,18 @@ function addRowChanges(
       const odd = values[i + 1]!;
       const evenChange = ((byte & 15) - z) * s - even;
       const oddChange = ((byte >> 4) - z) * s - odd;
+      const evenSquare = evenChange * evenChange;
+      const oddSquare = oddChange * oddChange;
       sumOfSquares += even * even + odd * odd;
-      sumOfSquaredChanges += evenChange * evenChange + oddChange * oddChange;
-      if (evenChange > largestChange) largestChange = evenChange;
-      if (oddChange > largestChange) largestChange = oddChange;
-      if (-evenChange > largestChange) largestChange = -evenChange;
-      if (-oddChange > largestChange) largestChange = -oddChange;
+      sumOfSquaredChanges += evenSquare + oddSquare;
+      if (evenSquare > largestSquare) largestSquare = evenSquare;
+      if (oddSquare > largestSquare) largestSquare = oddSquare;
     }
   }
   sums.sumOfSquares = sumOfSquares;
   sums.sumOfSquaredChanges = sumOfSquaredChanges;
-  sums.largestChange = largestChange;
+  // The root of a square that was rounded is the number itself, as long as the square is a normal number.
+  sums.largestChange = Math.max(sums.largestChange, Math.sqrt(largestSquare));
 }
 
 function decode(dtype: string, bytes: Uint8Array<ArrayBuffer>): Uint16Array | Float32Array {
