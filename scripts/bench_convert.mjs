@@ -1,9 +1,13 @@
-// How fast conversion is on one core, against copying the same bytes in the same run: node scripts/bench_convert.mjs
-// Sources and sink are memory, so that only the work counts. Needs dist/ (npm run build).
+// How fast conversion is, against copying the same bytes in the same run: node scripts/bench_convert.mjs [FORMAT]
+// First on one core, in processor time, from memory to nowhere, so that only the work counts; then with threads, from file to
+// file, in wall time. Needs dist/ (npm run build).
 
-import { cpus } from 'node:os';
+import { closeSync, copyFileSync, fsyncSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 const built = new URL('../dist/core/index.js', import.meta.url).href;
+const { convertFile } = await import(new URL('../dist/node/index.js', import.meta.url).href);
 const { discardingSink, memoryFolder, openModelCheckpoint, planConversion, runConversion } = await import(built);
 
 const N = 8192;
@@ -155,7 +159,7 @@ const SOURCES = {
   }),
 };
 
-console.log(`${cpus()[0]?.model}, Node ${process.versions.node}, processor time; best of ${ROUNDS} rounds`);
+console.log(`${cpus()[0]?.model}, Node ${process.versions.node}; best of ${ROUNDS} rounds, one core, processor time`);
 console.log('format                          source MB   convert GB/s   copy GB/s   share of copy');
 const copied = new Uint8Array(2 ** 21);
 const wanted = process.argv[2] ?? '';
@@ -188,4 +192,51 @@ for (const [name, make] of Object.entries(SOURCES)) {
       rate(copyMs).toFixed(2).padStart(12) +
       `${((100 * copyMs) / convertMs).toFixed(0)} %`.padStart(16),
   );
+}
+
+/** Eight GPTQ weights of a model in one file. */
+function modelFile() {
+  const parts = Array.from({ length: 8 }, (_, i) => [
+    { name: `m${i}.qweight`, dtype: 'I32', shape: [K / 8, N], bytes: noise(half) },
+    { name: `m${i}.qzeros`, dtype: 'I32', shape: [G128, N / 8], bytes: noise((G128 * N) / 2) },
+    { name: `m${i}.scales`, dtype: 'F16', shape: [G128, N], bytes: scales(G128 * N, 'F16') },
+  ]);
+  return safetensors(parts.flat());
+}
+
+/** Seconds that `work` takes, the best of three. @param {() => unknown} work */
+async function seconds(work) {
+  let best = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 3; round++) {
+    const start = performance.now();
+    await work();
+    best = Math.min(best, (performance.now() - start) / 1000);
+  }
+  return best;
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'samebits-bench-'));
+try {
+  const bytes = modelFile();
+  const [source, out] = [join(folder, 'model.safetensors'), join(folder, 'out')];
+  writeFileSync(source, bytes);
+  writeFileSync(
+    join(folder, 'config.json'),
+    json({ quant_method: 'gptq', bits: 4, checkpoint_format: 'gptq_v2', group_size: 128 }),
+  );
+  const gbps = (/** @type {number} */ elapsed) => `${(bytes.length / 1e9 / elapsed).toFixed(2)} GB/s`;
+  console.log(`\n${(bytes.length / 1e6).toFixed(0)} MB of GPTQ from file to file, synced, wall time, best of 3:`);
+  for (const threads of new Set([1, Math.min(6, availableParallelism())])) {
+    const elapsed = await seconds(() => convertFile(source, out, { threads, overwrite: true }));
+    console.log(`${threads} thread${threads === 1 ? '' : 's'}: ${gbps(elapsed)}`);
+  }
+  const copying = await seconds(() => {
+    copyFileSync(source, out);
+    const file = openSync(out, 'r+');
+    fsyncSync(file);
+    closeSync(file);
+  });
+  console.log(`copying: ${gbps(copying)}`);
+} finally {
+  rmSync(folder, { recursive: true });
 }
