@@ -215,28 +215,32 @@ async function seconds(work) {
   return best;
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'samebits-bench-'));
-try {
-  const bytes = modelFile();
-  const [source, out] = [join(folder, 'model.safetensors'), join(folder, 'out')];
-  writeFileSync(source, bytes);
-  writeFileSync(
-    join(folder, 'config.json'),
-    json({ quant_method: 'gptq', bits: 4, checkpoint_format: 'gptq_v2', group_size: 128 }),
-  );
-  const gbps = (/** @type {number} */ elapsed) => `${(bytes.length / 1e9 / elapsed).toFixed(2)} GB/s`;
-  console.log(`\n${(bytes.length / 1e6).toFixed(0)} MB of GPTQ from file to file, synced, wall time, best of 3:`);
-  for (const threads of new Set([1, Math.min(6, availableParallelism())])) {
-    const elapsed = await seconds(() => convertFile(source, out, { threads, overwrite: true }));
-    console.log(`${threads} thread${threads === 1 ? '' : 's'}: ${gbps(elapsed)}`);
+async function benchFiles() {
+  const folder = mkdtempSync(join(tmpdir(), 'samebits-bench-'));
+  try {
+    const bytes = modelFile();
+    const [source, out] = [join(folder, 'model.safetensors'), join(folder, 'out')];
+    writeFileSync(source, bytes);
+    writeFileSync(
+      join(folder, 'config.json'),
+      json({ quant_method: 'gptq', bits: 4, checkpoint_format: 'gptq_v2', group_size: 128 }),
+    );
+    const gbps = (/** @type {number} */ elapsed) => `${(bytes.length / 1e9 / elapsed).toFixed(2)} GB/s`;
+    console.log(`\n${(bytes.length / 1e6).toFixed(0)} MB of GPTQ from file to file, synced, wall time, best of 3:`);
+    for (const threads of new Set([1, Math.min(6, availableParallelism())])) {
+      const elapsed = await seconds(() => convertFile(source, out, { threads, overwrite: true }));
+      console.log(`${threads} thread${threads === 1 ? '' : 's'}: ${gbps(elapsed)}`);
+    }
+    const copying = await seconds(() => {
+      copyFileSync(source, out);
+      const file = openSync(out, 'r+');
+      fsyncSync(file);
+      closeSync(file);
+    });
+    console.log(`copying: ${gbps(copying)}`);
+  } finally {
+    rmSync(folder, { recursive: true });
   }
-  const copying = await seconds(() => {
-    copyFileSync(source, out);
-    const file = openSync(out, 'r+');
-    fsyncSync(file);
-    closeSync(file);
-  });
-  console.log(`copying: ${gbps(copying)}`);
-} finally {
-  rmSync(folder, { recursive: true });
 }
+
+if (wanted === '') await benchFiles();
