@@ -2,6 +2,10 @@
 
 import { checkRange, type RandomAccessSource, SamebitsError } from '../core/index.js';
 
+/**
+ * A Blob as a source; its reads throw FILE_UNREADABLE when the file behind it was moved or changed.
+ * @param name for messages
+ */
 export function blobSource(blob: Blob, name: string): RandomAccessSource {
   return {
     name,
