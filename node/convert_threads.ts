@@ -2,32 +2,51 @@
 
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { type ConvertedTensor, conversionReport } from '../core/checkpoint/convert.js';
-import type { ConversionControl, ConversionPlan, ConversionReport, SelectionOptions } from '../core/index.js';
+import {
+  type ConversionControl,
+  type ConversionPlan,
+  type ConversionReport,
+  SamebitsError,
+  type SelectionOptions,
+} from '../core/index.js';
 import { errorOf, type ThreadReply, type ThreadSetup, type ThreadTask } from './convert_messages.js';
 import type { AtomicFile } from './file_sink.js';
 
-/** A thread holds up to 120 MiB, and a conversion must do with 1 GiB. */
-const MAX_THREADS = 6;
+/** A thread holds up to 100 MiB, and a conversion must do with 1 GiB. */
+const MAX_THREADS = 8;
 /** What a thread must have to do to be worth its start, which takes as long as some of these. */
 const MIN_THREAD_BYTES = 32 * 2 ** 20;
 
 /**
- * How many threads a conversion takes: as many as there are cores, unless `wanted` says otherwise, and as are worth it.
- * Where the worker's file is missing, in the sources and in bundles of others, it is 1.
+ * How many threads a conversion takes: as many as are wanted, or as there are cores and are worth it. Unasked, it is 1 where
+ * the worker's file is missing: in the sources, and in bundles of others.
+ * @throws SamebitsError ARGUMENT_INVALID
  */
 export function threadCount(plan: ConversionPlan, wanted: number | undefined): number {
-  if (workerUrl() === undefined) return 1;
-  const worthwhile = wanted ?? Math.min(availableParallelism(), Math.floor(plan.sourceBytes / MIN_THREAD_BYTES));
-  return Math.max(1, Math.min(worthwhile, plan.tensors.length, MAX_THREADS));
+  const isMissing = workerPath() === undefined;
+  if (wanted !== undefined && (!Number.isSafeInteger(wanted) || wanted < 1 || (isMissing && wanted > 1))) {
+    throw new SamebitsError('ARGUMENT_INVALID', {
+      rule: 'threads must be a number of threads that can be started',
+      expected: isMissing ? '1, for convert_worker.js is not beside the library' : 'an integer, 1 or more',
+      got: String(wanted),
+      fix: isMissing
+        ? 'Run the library as it is built, not bundled anew.'
+        : 'Leave it out for as many as there are cores.',
+    });
+  }
+  if (isMissing) return 1;
+  const worthwhile = Math.min(availableParallelism(), Math.floor(plan.sourceBytes / MIN_THREAD_BYTES));
+  return Math.max(1, Math.min(wanted ?? worthwhile, plan.tensors.length, MAX_THREADS));
 }
 
 /** Beside this module in a build, be it a chunk or an entry. */
-function workerUrl(): URL | undefined {
-  return ['node/convert_worker.js', 'convert_worker.js']
-    .map((path) => new URL(`./${path}`, import.meta.url))
-    .find((url) => existsSync(url));
+function workerPath(): string | undefined {
+  const here = dirname(fileURLToPath(import.meta.url));
+  return ['node', '.'].map((folder) => join(here, folder, 'convert_worker.js')).find((path) => existsSync(path));
 }
 
 /**
@@ -51,8 +70,9 @@ export async function runThreadedConversion(
     header: plan.output.header,
     out: out && { path: out.path, temporaryPath: out.temporaryPath },
   };
-  const url = workerUrl()!;
-  const workers = Array.from({ length: threads }, () => new Worker(url, { workerData: setup }));
+  const path = workerPath()!;
+  // Without the flags of this process, some of which (--input-type) no file can be run with.
+  const workers = Array.from({ length: threads }, () => new Worker(path, { workerData: setup, execArgv: [] }));
   try {
     return conversionReport(plan, await convertAll(plan, workers, control));
   } finally {

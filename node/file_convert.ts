@@ -25,7 +25,8 @@ export interface ConvertFileOptions extends SelectionOptions, ConversionControl 
 /**
  * @param sourcePath a model's folder, its .safetensors file, or the index of its shards
  * @param outPath written under a temporary name and renamed at the end; on any error nothing is left
- * @throws SamebitsError FILE_EXISTS, FILE_UNREADABLE, FILE_UNWRITABLE, ARGUMENT_INVALID when the output is a source;
+ * @throws SamebitsError FILE_EXISTS, FILE_UNREADABLE, FILE_UNWRITABLE, ARGUMENT_INVALID when the output is a source or
+ * `threads` cannot be started;
  * those of openModelCheckpoint, planConversion and runConversion
  */
 export async function convertFile(

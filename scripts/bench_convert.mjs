@@ -227,7 +227,7 @@ async function benchFiles() {
     );
     const gbps = (/** @type {number} */ elapsed) => `${(bytes.length / 1e9 / elapsed).toFixed(2)} GB/s`;
     console.log(`\n${(bytes.length / 1e6).toFixed(0)} MB of GPTQ from file to file, synced, wall time, best of 3:`);
-    for (const threads of new Set([1, Math.min(6, availableParallelism())])) {
+    for (const threads of new Set([1, Math.min(8, availableParallelism())])) {
       const elapsed = await seconds(() => convertFile(source, out, { threads, overwrite: true }));
       console.log(`${threads} thread${threads === 1 ? '' : 's'}: ${gbps(elapsed)}`);
     }

@@ -19,8 +19,9 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { ConversionReport } from '../../core/index.js';
+import { convertFile as convertFromSources } from '../../node/file_convert.js';
 import { setUp } from '../../scripts/setup.mjs';
-import { entry, fileBytes } from './checkpoint_bytes.js';
+import { entry, fileBytes, refusal } from './checkpoint_bytes.js';
 
 const root = resolve(import.meta.dirname, '../..');
 const MODEL = join(root, 'tests/data/gemma4-kjv-6m');
@@ -87,7 +88,7 @@ function writeLargeModel(): void {
 }
 
 describe('with several threads', () => {
-  test.each([2, 3, 6])('%i threads write the bytes and give the report of one', async (threads) => {
+  test.each([2, 3, 8])('%i threads write the bytes and give the report of one', async (threads) => {
     const alone = await convertFile(MODEL, `${out}.1`, { threads: 1 });
     const progress: number[] = [];
     const together = await convertFile(MODEL, out, {
@@ -150,6 +151,16 @@ describe('with several threads', () => {
     expect(readdirSync(join(folder, 'out'))).toEqual([]);
   });
 
+  test.each([0, -1, 1.5, Number.NaN])('%d threads are refused', async (threads) => {
+    await expect(convertFile(MODEL, out, { threads })).rejects.toMatchObject({ code: 'ARGUMENT_INVALID' });
+    expect(readdirSync(join(folder, 'out'))).toEqual([]);
+  });
+
+  test('several are refused where their worker is not built', async () => {
+    expect((await refusal(() => convertFromSources(MODEL, out, { threads: 2 }))).code).toBe('ARGUMENT_INVALID');
+    expect((await convertFromSources(MODEL, out)).packedCount).toBe(42);
+  });
+
   test('a source that changes between the threads is noticed', async () => {
     const source = writeModel([]);
     const running = convertFile(source, out, { threads: 2 });
@@ -176,10 +187,10 @@ describe('with several threads', () => {
     expect(readdirSync(join(folder, 'out'))).toEqual([]);
   });
 
-  test('six threads on matrices that are read by columns stay below 1 GiB', () => {
+  test('eight threads on matrices that are read by columns stay below 1 GiB', () => {
     writeLargeModel();
     const code = `import { convertFile } from ${JSON.stringify(library)};
-      const { packedCount } = await convertFile(${JSON.stringify(folder)}, 'nothing', { threads: 6, dryRun: true });
+      const { packedCount } = await convertFile(${JSON.stringify(folder)}, 'nothing', { threads: 8, dryRun: true });
       process.stdout.write(JSON.stringify({ packedCount, maxKiB: process.resourceUsage().maxRSS }));`;
     const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', code], { encoding: 'utf8' });
     expect(stderr).toBe('');
