@@ -43,20 +43,22 @@ __device__ __forceinline__ void receive(const void *x, int chunks, int row_bytes
   for (int m = 0; m < M; m++) largest[m] = ZERO_BLOCK;
   for (int first = threadIdx.x - lane; first < vectors; first += threads * VECTORS_IN_FLIGHT) {
     uint4 v[VECTORS_IN_FLIGHT];
-    bool waits;
-    do {
-      waits = false;
+#pragma unroll
+    for (int i = 0; i < VECTORS_IN_FLIGHT; i++) v[i] = make_uint4(PENDING, 0, 0, 0);
+    // Only what is not there yet is looked at again: every look of every thread takes from the weights' way through L2.
+    for (bool waits = true; waits;) {
 #pragma unroll
       for (int i = 0; i < VECTORS_IN_FLIGHT; i++) {
         const int at = first + i * threads + lane;
-        if (at < vectors) v[i] = load_shared_by_all(static_cast<const uint4 *>(x) + at);
+        if (at < vectors && is_pending(v[i])) v[i] = load_shared_by_all(static_cast<const uint4 *>(x) + at);
       }
+      waits = false;
 #pragma unroll
       for (int i = 0; i < VECTORS_IN_FLIGHT; i++) {
         waits = waits || (first + i * threads + lane < vectors && is_pending(v[i]));
       }
       if (waits) look_again();
-    } while (waits);
+    }
 #pragma unroll
     for (int i = 0; i < VECTORS_IN_FLIGHT; i++) {
       const int at = first + i * threads + lane;
