@@ -4,7 +4,8 @@ import { afterAll } from 'vitest';
 import { SamebitsError } from '../../core/index.js';
 import { CudaBackend } from '../../node/cuda_backend.js';
 import { ranOn, skipWithout } from '../backend_report.js';
-import { cudaSuite } from './cuda_suite.js';
+import { cudaSuite, type OpenCuda } from './cuda_suite.js';
+import { drawnPlans } from './drawn_plans.js';
 
 const opened = CudaBackend.open().catch((error: unknown) => {
   if (error instanceof SamebitsError && error.code === 'BACKEND_UNAVAILABLE') return error;
@@ -16,9 +17,12 @@ afterAll(async () => {
   if (backend instanceof CudaBackend) await backend.dispose();
 });
 
-cudaSuite(async (context) => {
+const open: OpenCuda = async (context) => {
   const backend = await opened;
   if (backend instanceof SamebitsError) skipWithout(context, 'cuda', backend.got);
   ranOn(context, 'cuda', backend.device.name);
   return backend;
-});
+};
+
+cudaSuite(open);
+drawnPlans(open, 0, 200);

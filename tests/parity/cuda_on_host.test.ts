@@ -3,14 +3,18 @@
 import { afterAll } from 'vitest';
 import type { CudaBackend } from '../../node/cuda_backend.js';
 import { openOnHost } from '../native/open_on_host.js';
-import { cudaSuite } from './cuda_suite.js';
+import { cudaSuite, type OpenCuda } from './cuda_suite.js';
+import { drawnPlans } from './drawn_plans.js';
 
 let shared: Promise<CudaBackend> | undefined;
 
-cudaSuite((context) => {
+const open: OpenCuda = (context) => {
   shared ??= openOnHost(context);
   return shared;
-});
+};
+
+cudaSuite(open);
+for (let first = 0; first < 60; first += 20) drawnPlans(open, first, 20);
 
 afterAll(async () => {
   const backend = await shared?.catch(() => undefined);
