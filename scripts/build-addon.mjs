@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { kernelSourcesSha256 } from './kernel-sources.mjs';
 import { root, run } from './processes.mjs';
 
-/** The first CUDA whose graphs keep the overlap of kernels (programmatic dependent launch). */
+/** Older ones have not been tried. */
 const OLDEST_CUDA = 12.3;
 
 /** Turing to Blackwell; PTX of the newest carries the kernels to GPUs that do not exist yet. */
