@@ -109,8 +109,8 @@ export async function refuseSameFile(sourcePath: string, outPath: string): Promi
   });
 }
 
-function isUrl(path: string): boolean {
-  return /^https?:\/\//.test(path) && URL.canParse(path);
+function isUrl(path: unknown): path is string {
+  return typeof path === 'string' && /^https?:\/\//.test(path) && URL.canParse(path);
 }
 
 function statOf(path: string): Promise<Stats> {

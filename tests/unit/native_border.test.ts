@@ -312,9 +312,11 @@ describe('handles', () => {
     const { handle, qdata, scale, zeroPoint } = await begin(native);
     expect(refusalOf(() => native.finishUpload(handle))).toEqual(code('BYTE_LENGTH_MISMATCH'));
     expect(refusalOf(() => native.linear(handle, new Uint16Array(K), false))).toEqual(code('BYTE_LENGTH_MISMATCH'));
-    await native.appendQdata(handle, qdata.subarray(1));
-    await expect(native.appendQdata(handle, qdata.subarray(0, 2))).rejects.toEqual(code('BYTE_LENGTH_MISMATCH'));
-    await native.appendQdata(handle, qdata.subarray(0, 1));
+    // Pieces are whole blocks of 16 bytes.
+    await expect(native.appendQdata(handle, qdata.subarray(1))).rejects.toEqual(code('BYTE_LENGTH_MISMATCH'));
+    await native.appendQdata(handle, qdata.subarray(16));
+    await expect(native.appendQdata(handle, qdata.subarray(0, 32))).rejects.toEqual(code('BYTE_LENGTH_MISMATCH'));
+    await native.appendQdata(handle, qdata.subarray(0, 16));
     await expect(native.appendScales(handle, scale, zeroPoint.subarray(1))).rejects.toEqual(
       code('BYTE_LENGTH_MISMATCH'),
     );
