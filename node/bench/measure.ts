@@ -26,7 +26,7 @@ export interface BenchShape {
   readonly m: number;
 }
 
-/** Device time of one matvec; activations are quantized once for all copies of the weight. */
+/** Device time of one matvec, in a plan of as many as there are copies of the weight, with one x and a y each. */
 export interface Timing extends Spread {
   readonly kernel: KernelName;
   readonly layout: ScaleLayout;
@@ -119,14 +119,16 @@ async function measureRows(
   try {
     const xBuffer = own(owned, await backend.createBuffer(x.byteLength));
     await xBuffer.write(new Uint8Array(x.buffer));
-    const yBuffer = own(owned, await backend.createBuffer(m * n * 4));
+    // A y of each copy's own: writes to one would have to wait for each other.
+    const ys: DeviceBuffer[] = [];
+    for (const _ of resident[0]!.weights) ys.push(own(owned, await backend.createBuffer(m * n * 4)));
     const plans: Plan[] = [];
     for (const { weights } of resident) {
-      const steps = weights.map((w) => ({ m, x: xBuffer, weight: w, y: yBuffer, outputType: 'f32' as const }));
+      const steps = weights.map((w, i) => ({ m, x: xBuffer, weight: w, y: ys[i]!, outputType: 'f32' as const }));
       plans.push(own(owned, await backend.plan(steps)));
     }
 
-    const difference = await verify(plans, weight, sampled, x, yBuffer, m);
+    const difference = await verify(plans, weight, sampled, x, ys, m);
     const copies = resident[0]!.weights.length;
     const base = { ...shape, backend: backend.name, copies, replays, verifiedRows: sampled.rows.length };
     if (difference) return { ...base, timings: [], difference };
@@ -154,32 +156,36 @@ function weightBytes(n: number, k: number, groupSize: number): number {
   return (n * k) / 2 + (n * k * 4) / groupSize;
 }
 
-/** The plan of each kernel against the reference on sampled rows, and against each other on all of them. */
+/** The plan of each kernel against the reference on sampled rows, and every copy of every kernel against each other on all. */
 async function verify(
   plans: readonly Plan[],
   weight: CoalescedInt4Tensor,
   { rows, sample }: ReturnType<typeof sampleRows>,
   x: Uint16Array,
-  y: DeviceBuffer,
+  ys: readonly DeviceBuffer[],
   m: number,
 ): Promise<BitDifference | null> {
   const expected = int4PlainMM(x, sample);
-  let previous: Float32Array | null = null;
+  let first: Float32Array | null = null;
   for (const plan of plans) {
-    await y.write(new Uint8Array(y.sizeBytes).fill(0xff));
+    for (const y of ys) await y.write(new Uint8Array(y.sizeBytes).fill(0xff));
     await plan.run();
-    const output = new Float32Array((await y.read()).slice().buffer);
-    const sampled = new Float32Array(m * rows.length);
-    for (let i = 0; i < m; i++) {
-      rows.forEach((row, j) => {
-        sampled[i * rows.length + j] = output[i * weight.n + row]!;
-      });
+    for (const y of ys) {
+      const output = new Float32Array((await y.read()).slice().buffer);
+      const between = first && firstDifference(first, output, weight.n);
+      if (between) return between;
+      if (!first) {
+        const sampled = new Float32Array(m * rows.length);
+        for (let i = 0; i < m; i++) {
+          rows.forEach((row, j) => {
+            sampled[i * rows.length + j] = output[i * weight.n + row]!;
+          });
+        }
+        const difference = firstDifference(expected, sampled, rows.length);
+        if (difference) return { ...difference, n: rows[difference.n]! };
+      }
+      first ??= output;
     }
-    const difference = firstDifference(expected, sampled, rows.length);
-    if (difference) return { ...difference, n: rows[difference.n]! };
-    const between = previous && firstDifference(previous, output, weight.n);
-    if (between) return between;
-    previous = output;
   }
   return null;
 }
