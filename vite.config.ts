@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { kernelSourcesSha256 } from './scripts/kernel-sources.mjs';
+import { wasmKernels } from './scripts/wasm-kernels.mjs';
 
 const fromRoot = (path: string) => resolve(import.meta.dirname, path);
 
@@ -16,6 +17,7 @@ const output = { topLevelVar: false };
 
 const library = {
   define,
+  plugins: [wasmKernels()],
   build: {
     outDir: 'dist',
     emptyOutDir: false,
@@ -41,8 +43,10 @@ const library = {
 
 const page = {
   define,
+  plugins: [wasmKernels()],
   root: fromRoot('web'),
   base: './',
+  worker: { plugins: () => [wasmKernels()], rolldownOptions: { output } },
   build: { outDir: fromRoot('dist/page'), emptyOutDir: true, target: 'es2023', rolldownOptions: { output } },
 };
 

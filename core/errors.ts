@@ -26,6 +26,7 @@ export type ErrorCode =
   // devices
   | 'BACKEND_UNAVAILABLE'
   | 'HOST_OUT_OF_MEMORY'
+  | 'WEBASSEMBLY_UNAVAILABLE'
   | 'DEVICE_OUT_OF_MEMORY'
   | 'DEVICE_LIMIT'
   | 'DEVICE_LOST'

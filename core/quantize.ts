@@ -20,6 +20,7 @@ const SYMMETRIC_ZERO_POINT = 8;
 /** Adding and taking it away rounds to the nearest integer, ties to even, for magnitudes below 2^51. */
 const ROUND = 1.5 * 2 ** 52;
 const EXPONENT_MASK = 0x7f800000;
+const MAGNITUDE_MASK = 0x7fffffff;
 
 /**
  * Quantizes a weight [n, k], row-major: bf16 bits in a Uint16Array, or f32.
@@ -69,18 +70,17 @@ export interface QuantizedRows {
 
 /** Quantizes rows of K weights. Rows are short calls of short loops, which engines optimize better than one long one. */
 export class RowQuantizer {
-  /** The row that was quantized last, in f32. */
-  readonly values: Float32Array<ArrayBuffer>;
-  /** The same memory as bits. */
+  /** The memory of `values` as bits. */
   readonly #bits: Int32Array<ArrayBuffer>;
 
+  /** @param values f32[k], where the row lies that is quantized */
   constructor(
     k: number,
     private readonly groupSize: number,
     private readonly symmetric: boolean,
+    readonly values = new Float32Array(k),
   ) {
-    this.values = new Float32Array(k);
-    this.#bits = new Int32Array(this.values.buffer);
+    this.#bits = new Int32Array(values.buffer, values.byteOffset, k);
   }
 
   /**
@@ -92,7 +92,16 @@ export class RowQuantizer {
     const start = row * k;
     if (weights instanceof Float32Array) this.values.set(weights.subarray(start, start + k));
     else widen(weights, start, this.#bits);
-    const bad = quantizeRow(this.values, this.#bits, this.groupSize, this.symmetric, out, start / 2);
+    this.quantizeValues(row, out);
+  }
+
+  /**
+   * The same for weights that are in `values` already.
+   * @throws SamebitsError WEIGHT_NOT_FINITE
+   */
+  quantizeValues(row: number, out: QuantizedRows): void {
+    const firstByte = (row * this.values.length) / 2;
+    const bad = quantizeRow(this.values, this.#bits, this.groupSize, this.symmetric, out, firstByte);
     if (bad >= 0) throw weightNotFinite(this.values[bad]!, row, bad);
   }
 }
@@ -112,14 +121,10 @@ function quantizeRow(
 ): number {
   for (let start = 0, at = first; start < values.length; start += groupSize, at += stride) {
     const end = start + groupSize;
-    let min = 0;
-    let max = 0;
-    for (let i = start; i < end; i++) {
-      if ((bits[i]! & EXPONENT_MASK) === EXPONENT_MASK) return i;
-      const w = values[i]!;
-      if (w < min) min = w;
-      if (w > max) max = w;
-    }
+    findEnds(bits, start, end);
+    const max = ends[0]!;
+    const min = 0 - ends[1]!;
+    if (!Number.isFinite(max) || !Number.isFinite(min)) return firstNotFinite(bits, start);
     const range = symmetric ? 2 * Math.max(max, -min) : max - min;
     const scaleBits = flushSubnormal(bf16FromNumber(range / MAX_CODE));
     const s = numberFromBf16(scaleBits);
@@ -131,6 +136,33 @@ function quantizeRow(
     encodeGroup(values, start, end, divisor, z, qdata, firstByte + start / 2);
   }
   return -1;
+}
+
+// The largest weight above 0 and the largest magnitude below, or 0; and their bits. Magnitudes compare as integers do.
+const ends = new Float32Array(2);
+const endBits = new Int32Array(ends.buffer);
+
+/** Without branches: nothing foretells the next weight's sign. */
+function findEnds(bits: Int32Array, start: number, end: number): void {
+  let above = 0;
+  let below = 0;
+  for (let i = start; i < end; i++) {
+    const magnitude = bits[i]! & MAGNITUDE_MASK;
+    const negative = magnitude & (bits[i]! >> 31);
+    // max(a, b) = a - min(a - b, 0)
+    const aboveLead = above - (magnitude ^ negative);
+    const belowLead = below - negative;
+    above -= aboveLead & (aboveLead >> 31);
+    below -= belowLead & (belowLead >> 31);
+  }
+  endBits[0] = above;
+  endBits[1] = below;
+}
+
+function firstNotFinite(bits: Int32Array, start: number): number {
+  let i = start;
+  while ((bits[i]! & EXPONENT_MASK) !== EXPONENT_MASK) i++;
+  return i;
 }
 
 function encodeGroup(

@@ -12,8 +12,8 @@ const { discardingSink, memoryFolder, openModelCheckpoint, planConversion, runCo
 
 const N = 8192;
 const K = 8192;
-const ROUNDS = 10;
-const WEIGHTS = 4;
+const ROUNDS = 8;
+const WEIGHTS = 8;
 
 /** A cheap generator that fills every byte. @param {number} sizeBytes */
 function noise(sizeBytes) {

@@ -6,11 +6,10 @@ import { dequantizeRow } from '../dequantize.js';
 import { Random } from '../parity/random.js';
 import { quantizeInt4 } from '../quantize.js';
 import { int4PlainMM } from '../reference.js';
+import { floatValues } from './float_values.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { floats } from './part_reader.js';
 import { SLICE_BYTES } from './plain_weight.js';
 import { type SelectedTensor, type SelectionOptions, selectTensors } from './selection.js';
-import { SliceBuffers } from './slice_buffers.js';
 
 /** One way to quantize. */
 export interface AccuracySetting {
@@ -63,7 +62,7 @@ async function measureLinear({ name, tensor }: SelectedTensor): Promise<LinearAc
   for (let first = 0; first < n; first += rowsPerSlice) {
     const rows = Math.min(rowsPerSlice, n - first);
     const bytes = await tensor.file.read(name, first * rowBytes, rows * rowBytes);
-    const weights = floats(tensor, bytes, new SliceBuffers());
+    const weights = floatValues(tensor.dtype, bytes);
     const exact = multiply(x, weights, rows, k);
     for (const { groupSize, symmetric, weights: weightNoise, product } of sums) {
       if (k % groupSize !== 0) continue;

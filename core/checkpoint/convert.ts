@@ -6,6 +6,7 @@ import { SamebitsError } from '../errors.js';
 import type { WeightShape } from '../limits.js';
 import { isDtype } from './dtypes.js';
 import { GroupPacker } from './group_packer.js';
+import { KernelMemory } from './kernel_memory.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { PlainWeight, SLICE_BYTES } from './plain_weight.js';
 import type { SafetensorsPlan, TensorSpec } from './safetensors_writer.js';
@@ -18,7 +19,6 @@ import {
   selectTensors,
 } from './selection.js';
 import type { RandomAccessSink } from './sink.js';
-import { SliceBuffers } from './slice_buffers.js';
 import { isTagged } from './tag.js';
 import { quoted } from './tensor_error.js';
 import type { WeightChange } from './weight_change.js';
@@ -124,7 +124,8 @@ function formatsOf(tensors: readonly Selection[]): string {
  * Reads every tensor once, in slices, and writes the planned file to `sink`. Never holds more than a few slices.
  * The file is whole only when this resolves.
  * @throws SamebitsError WEIGHT_NOT_FINITE, SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, WEIGHT_EXPONENT_OUT_OF_RANGE, naming
- * the tensor; what source and sink throw; the reason of `control.signal`
+ * the tensor; WEBASSEMBLY_UNAVAILABLE; what source and sink throw; the reason of
+ * `control.signal`
  */
 export async function runConversion(
   plan: ConversionPlan,
@@ -165,8 +166,13 @@ export type Advance = (bytes: number) => void;
 
 /** Memory that all weights of a conversion share, one after the other. */
 export class ConversionBuffers {
-  readonly source = new SliceBuffers();
-  readonly packed = new SliceBuffers();
+  #kernels: Promise<KernelMemory> | undefined;
+
+  /** @throws SamebitsError WEBASSEMBLY_UNAVAILABLE */
+  kernels(): Promise<KernelMemory> {
+    this.#kernels ??= KernelMemory.create();
+    return this.#kernels;
+  }
 }
 
 /**
@@ -202,7 +208,7 @@ function convertOne(
   advance: Advance,
 ) {
   if (selected.kind === 'weight') return repack(plan, sink, selected, buffers, advance);
-  if (selected.packed) return quantize(plan, sink, selected, selected.packed, advance);
+  if (selected.packed) return quantize(plan, sink, selected, selected.packed, buffers, advance);
   return selected.keepPlain ? copy(plan, sink, selected, advance) : undefined;
 }
 
@@ -213,12 +219,13 @@ async function repack(
   buffers: ConversionBuffers,
   advance: Advance,
 ): Promise<WeightChange> {
-  const packer = new GroupPacker(weight, buffers.packed);
-  for await (const rows of weight.slices(buffers.source)) {
+  const memory = await buffers.kernels();
+  const packer = new GroupPacker(weight, memory);
+  for await (const rows of weight.slices(memory)) {
     await writePackedRows(sink, output, name, packed, packer.pack(rows));
     advance(rows.readBytes);
   }
-  await packer.finish(() => weight.slices(buffers.source));
+  await packer.finish(() => weight.slices(memory));
   return packer.change;
 }
 
@@ -227,9 +234,10 @@ async function quantize(
   sink: RandomAccessSink,
   { name, tensor, keepPlain }: SelectedTensor,
   packed: WeightShape,
+  buffers: ConversionBuffers,
   advance: Advance,
 ): Promise<WeightChange> {
-  const weight = new PlainWeight(tensor, packed, symmetric);
+  const weight = new PlainWeight(tensor, packed, symmetric, await buffers.kernels());
   let start = 0;
   for await (const rows of weight.rows()) {
     await writePackedRows(sink, output, name, packed, rows);

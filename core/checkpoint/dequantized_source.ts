@@ -3,16 +3,16 @@
 import { requireFields, requireObject } from '../argument_checks.js';
 import { flushedNumberFromBf16 } from '../bf16.js';
 import { SamebitsError } from '../errors.js';
+import { floatValues } from './float_values.js';
 import { findWeights } from './importers.js';
+import { KernelMemory } from './kernel_memory.js';
 import { type ImportOptions, LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { floats } from './part_reader.js';
 import { SLICE_BYTES } from './plain_weight.js';
 import { SafetensorsFile } from './safetensors_reader.js';
 import { asSamebitsFile } from './samebits_file.js';
 import { nameOf } from './selection.js';
-import { SliceBuffers } from './slice_buffers.js';
-import type { SourceWeight } from './source_weight.js';
+import type { GroupRule, SourceWeight } from './source_weight.js';
 import { isTagged } from './tag.js';
 import { inTensor, quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -66,39 +66,40 @@ export async function dequantizedSource(
 }
 
 async function* plainSlices({ name, dtype, sizeBytes, file }: ModelTensor): AsyncGenerator<Float32Array<ArrayBuffer>> {
-  const buffers = new SliceBuffers();
   for (let start = 0; start < sizeBytes; start += SLICE_BYTES) {
     const bytes = await file.read(name, start, Math.min(SLICE_BYTES, sizeBytes - start));
-    yield floats({ name, dtype }, bytes, buffers);
+    yield floatValues(dtype, bytes);
   }
 }
 
 async function* weightSlices(weight: SourceWeight): AsyncGenerator<Float32Array<ArrayBuffer>> {
-  const { name, groupSize } = weight;
+  const { k, groupSize } = weight;
   const chunk = Math.floor(SLICE_BYTES / 4 / groupSize) || 1;
-  const scale = new Float64Array(chunk);
-  const offset = new Float64Array(chunk);
-  for await (const { qdata, groups } of weight.slices()) {
-    for (let first = 0; first < groups.count; first += chunk) {
-      const end = Math.min(first + chunk, groups.count);
-      groups.read(first, end, scale, offset);
-      yield dequantizeGroups(name, qdata, scale, offset, groupSize, first, end);
+  for await (const { n, space } of weight.slices(await KernelMemory.create())) {
+    const count = (n * k) / groupSize;
+    const source = { qdata: space.qdata.bytes(), scale: space.scale.f32(count), second: space.second.f32(count) };
+    for (let first = 0; first < count; first += chunk) {
+      yield dequantizeGroups(weight, source, first, Math.min(first + chunk, count));
     }
   }
 }
 
+interface Groups {
+  readonly qdata: Uint8Array;
+  readonly scale: Float32Array;
+  readonly second: Float32Array;
+}
+
 function dequantizeGroups(
-  name: string,
-  qdata: Uint8Array,
-  scale: Float64Array,
-  offset: Float64Array,
-  groupSize: number,
+  { name, groupSize, rule }: SourceWeight,
+  { qdata, scale, second }: Groups,
   first: number,
   end: number,
 ): Float32Array<ArrayBuffer> {
   const out = new Float32Array((end - first) * groupSize);
   for (let g = first, to = 0; g < end; g++) {
-    const [s, o] = [scale[g - first]!, offset[g - first]!];
+    const s = scale[g]!;
+    const o = offsetOf(rule, s, second[g]!);
     if (!Number.isFinite(s) || !Number.isFinite(o)) throw inTensor(name, notFinite(s, o, g));
     for (let byte = (g * groupSize) / 2; byte < ((g + 1) * groupSize) / 2; byte++) {
       out[to++] = s * (qdata[byte]! & 15) + o;
@@ -106,6 +107,11 @@ function dequantizeGroups(
     }
   }
   return out;
+}
+
+/** What is added to `scale * q`, exactly. */
+function offsetOf(rule: GroupRule, scale: number, second: number): number {
+  return rule.second === 'offset' ? second - rule.middle * scale : -second * scale;
 }
 
 async function* packedSlices(

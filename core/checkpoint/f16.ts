@@ -20,11 +20,3 @@ export function f32FromF16Array(bits: Uint16Array): Float32Array<ArrayBuffer> {
   }
   return out;
 }
-
-let allValues: Float32Array<ArrayBuffer> | undefined;
-
-/** The value of every f16 bit pattern, by its bits: a lookup where scales lie scattered between codes. */
-export function f16Values(): Float32Array<ArrayBuffer> {
-  allValues ??= f32FromF16Array(Uint16Array.from({ length: 65536 }, (_, bits) => bits));
-  return allValues;
-}

@@ -4,64 +4,72 @@ import { bf16FromNumber, flushedNumberFromBf16, isFiniteBf16 } from '../bf16.js'
 import { SamebitsError } from '../errors.js';
 import type { WeightShape } from '../limits.js';
 import { weightExponent } from '../validate.js';
-import { addChanges, type ChangeSums, CODES_PER_WORD } from './code_moments.js';
-import { CHUNK_GROUPS, type RoundedGroups, roundGroups } from './group_rounding.js';
-import { packedShape, type UnpackedShape } from './packed_shape.js';
+import type { KernelMemory } from './kernel_memory.js';
+import { packedShape } from './packed_shape.js';
 import type { PackedRows } from './samebits_writer.js';
-import { SliceBuffers } from './slice_buffers.js';
-import type { SourceRows } from './source_weight.js';
+import type { SourceRows, SourceWeight } from './source_weight.js';
 import { inTensor } from './tensor_error.js';
 import type { WeightChange } from './weight_change.js';
 
 const MINUS_ONE_BITS = 0xbf80;
 
+/** Places in the results of the kernels (kernels/groups.ts). */
+const RESULT = { reach: 0, furthest: 1, changed: 2, special: 3, squares: 4, squaredChanges: 5, largest: 6, count: 7 };
+const CODES_PER_BYTE = 2;
+
 /** Packs one weight, some rows at a time. */
 export class GroupPacker {
   readonly shape: WeightShape;
-  readonly #sums: ChangeSums = { sumOfSquares: 0, sumOfSquaredChanges: 0, largestChange: 0 };
+  // What the kernels add to; their memory is used by one weight after the other.
+  #sums = new Float64Array(RESULT.count);
   #isLossless = true;
   #hasSkipped = false;
   // The pair that reaches furthest decides the whole tensor's exponent; slices alone could not.
-  #reach = -1;
   #reachScale = 0;
   #reachZeroPoint = 0;
 
   /** @throws SamebitsError N_, K_, GROUP_SIZE_UNSUPPORTED, naming the weight */
   constructor(
-    private readonly weight: UnpackedShape,
-    private readonly buffers = new SliceBuffers(),
+    private readonly weight: Pick<SourceWeight, 'name' | 'n' | 'k' | 'groupSize' | 'rule'>,
+    private readonly memory: KernelMemory,
   ) {
     this.shape = packedShape(weight);
   }
 
   /** Of all rows, once `finish` was called. */
   get change(): WeightChange {
-    const { sumOfSquares, sumOfSquaredChanges, largestChange } = this.#sums;
+    const [squares, squaredChanges] = [this.#sums[RESULT.squares]!, this.#sums[RESULT.squaredChanges]!];
     // Sums of squares by their terms can end just below zero.
-    const squared = sumOfSquares > 0 ? Math.max(0, sumOfSquaredChanges / sumOfSquares) : 0;
-    return { isLossless: this.#isLossless, relativeRms: Math.sqrt(squared), largest: largestChange };
+    const squared = squares > 0 ? Math.max(0, squaredChanges / squares) : 0;
+    return { isLossless: this.#isLossless, relativeRms: Math.sqrt(squared), largest: this.#sums[RESULT.largest]! };
   }
 
   /**
-   * bf16 scale and zero point of every group; changes `qdata` in place where a group is a constant. Good until the next
-   * rows are packed.
+   * bf16 scale and zero point of every group; changes the codes in place where a group is a constant. Good until the next
+   * rows come.
    * @throws SamebitsError SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, naming the weight
    */
   pack(rows: SourceRows): PackedRows {
-    const { firstRow, qdata, groups } = rows;
-    const scale = this.buffers.u16('scale', groups.count);
-    const zeroPoint = this.buffers.u16('zero point', groups.count);
-    for (let first = 0; first < groups.count; first += CHUNK_GROUPS) {
-      const end = Math.min(first + CHUNK_GROUPS, groups.count);
-      this.#packGroups(rows, first, end, scale, zeroPoint);
+    const { firstRow, n, space } = rows;
+    const count = (n * this.weight.k) / this.weight.groupSize;
+    const chunk = this.#chunkOf(rows, count);
+    chunk.results.set(this.#sums);
+    for (let first = 0; first < count; first += chunk.size) {
+      this.#packGroups(rows, chunk, first, Math.min(chunk.size, count - first));
     }
+    this.#sums = chunk.results.slice();
     const splits = this.weight.groupSize / this.shape.groupSize;
-    return { firstRow, qdata, scale: repeat(scale, splits), zeroPoint: repeat(zeroPoint, splits) };
+    return {
+      firstRow,
+      qdata: space.qdata.bytes((n * this.weight.k) / CODES_PER_BYTE),
+      scale: repeat(chunk.scaleOut, splits),
+      zeroPoint: repeat(chunk.zeroPointOut, splits),
+    };
   }
 
   /**
-   * After the last row. While nothing was lost nothing is measured, which is most of the work; should a late group have lost
-   * something after all, the weights before it are needed for the ratio.
+   * After the last row. While nothing was lost nothing is measured; should a late group have lost something after all, the
+   * weights before it are needed for the ratio.
    * @param slices all rows again
    * @throws SamebitsError WEIGHT_EXPONENT_OUT_OF_RANGE, naming the weight; what `slices` throws
    */
@@ -72,40 +80,74 @@ export class GroupPacker {
       throw inTensor(this.weight.name, error);
     }
     if (this.#isLossless || !this.#hasSkipped) return;
-    Object.assign(this.#sums, { sumOfSquares: 0, sumOfSquaredChanges: 0, largestChange: 0 });
+    this.#sums.fill(0, RESULT.squares);
     for await (const rows of slices()) this.pack(rows);
   }
 
-  #packGroups(rows: SourceRows, first: number, end: number, scale: Uint16Array, zeroPoint: Uint16Array): void {
-    const rounded = roundGroups(rows.groups, first, end, scale, zeroPoint);
-    const { zeroed, changedCount } = this.#packConstants(rows, rounded, first, scale, zeroPoint);
-    if (rounded.changedCount + changedCount > 0) this.#isLossless = false;
-    if (rounded.reach > this.#reach) {
-      this.#reach = rounded.reach;
-      this.#reachScale = scale[first + rounded.furthest]!;
-      this.#reachZeroPoint = zeroPoint[first + rounded.furthest]!;
+  /** Views of what the kernels keep of some groups, and of where those are packed. */
+  #chunkOf({ space }: SourceRows, count: number): Chunk {
+    const { memory } = this;
+    const { CHUNK_GROUPS, scales, offsets, slopes, shifts, specials, results } = memory.kernels;
+    const size: number = CHUNK_GROUPS.value;
+    const f64 = (at: WebAssembly.Global) => memory.region(at.value, 8 * size).f64(size);
+    return {
+      size,
+      scale: f64(scales),
+      offset: f64(offsets),
+      slope: f64(slopes),
+      shift: f64(shifts),
+      specials: memory.region(specials.value, 4 * size).u32(size),
+      results: memory.region(results.value, 8 * RESULT.count).f64(RESULT.count),
+      scaleOut: space.packedScale.u16(count),
+      zeroPointOut: space.packedZeroPoint.u16(count),
+    };
+  }
+
+  #packGroups(rows: SourceRows, chunk: Chunk, first: number, count: number): void {
+    const { roundGroups, addChanges } = this.memory.kernels;
+    const { scale, second, qdata, packedScale, packedZeroPoint } = rows.space;
+    const { rule, groupSize } = this.weight;
+    const [isOffset, middle] = rule.second === 'offset' ? [true, rule.middle] : [false, 0];
+    const [from, to] = [4 * first, 2 * first];
+    roundGroups(
+      scale.address + from,
+      second.address + from,
+      isOffset,
+      middle,
+      count,
+      packedScale.address + to,
+      packedZeroPoint.address + to,
+    );
+    const { results, scaleOut, zeroPointOut } = chunk;
+    const furthest = results[RESULT.furthest]!;
+    if (furthest >= 0) {
+      this.#reachScale = scaleOut[first + furthest]!;
+      this.#reachZeroPoint = zeroPointOut[first + furthest]!;
     }
-    const wordsPerGroup = this.weight.groupSize / CODES_PER_WORD;
-    const words = new Int32Array(rows.qdata.buffer, rows.qdata.byteOffset, rows.qdata.byteLength / 4);
+    const { zeroed, changedCount } = results[RESULT.special] === 0 ? NONE : this.#packConstants(rows, chunk, first);
+    if (results[RESULT.changed]! + changedCount > 0) this.#isLossless = false;
+    const groupBytes = groupSize / CODES_PER_BYTE;
     if (this.#isLossless) this.#hasSkipped = true;
-    else addChanges(words, first * wordsPerGroup, wordsPerGroup, end - first, rounded, this.#sums);
-    for (const g of zeroed) words.fill(0, g * wordsPerGroup, (g + 1) * wordsPerGroup);
+    else addChanges(qdata.address + first * groupBytes, groupBytes, count);
+    if (zeroed.length === 0) return;
+    const words = qdata.u32(qdata.sizeBytes / 4);
+    const groupWords = groupBytes / 4;
+    for (const g of zeroed) for (let i = g * groupWords; i < (g + 1) * groupWords; i++) words[i] = 0;
   }
 
   /**
-   * A group without a usable scale is a constant: code 0, zero point -1, and the constant for a scale. Gives the groups
-   * whose codes must become 0, and by how many the groups that changed are more than with such a group at 0.
+   * A group without a usable scale is a constant: code 0, zero point -1, and the constant for a scale.
    */
   #packConstants(
     rows: SourceRows,
-    { special, scale: sourceScale, offset, slope, shift }: RoundedGroups,
+    { scale: sourceScale, offset, slope, shift, specials, results, scaleOut: scale, zeroPointOut: zeroPoint }: Chunk,
     first: number,
-    scale: Uint16Array,
-    zeroPoint: Uint16Array,
-  ): { readonly zeroed: readonly number[]; readonly changedCount: number } {
+  ): Constants {
     const zeroed: number[] = [];
     let changedCount = 0;
-    for (const index of special) {
+    const count = results[RESULT.special]!;
+    for (let i = 0; i < count; i++) {
+      const index = specials[i]!;
       const g = first + index;
       const s = sourceScale[index]!;
       const o = offset[index]!;
@@ -120,8 +162,8 @@ export class GroupPacker {
       slope[index] = s;
       shift[index] = o - constant;
       if (constant !== 0) zeroed.push(g);
-      if (Math.abs(constant) * 16 > this.#reach) {
-        this.#reach = Math.abs(constant) * 16;
+      if (Math.abs(constant) * 16 > results[RESULT.reach]!) {
+        results[RESULT.reach] = Math.abs(constant) * 16;
         this.#reachScale = bits;
         this.#reachZeroPoint = MINUS_ONE_BITS;
       }
@@ -129,8 +171,8 @@ export class GroupPacker {
     return { zeroed, changedCount };
   }
 
-  #notFinite(what: 'scale' | 'offset', value: number, g: number, { firstRow, n, groups }: SourceRows) {
-    const rowGroups = groups.count / n;
+  #notFinite(what: 'scale' | 'offset', value: number, g: number, { firstRow }: SourceRows) {
+    const rowGroups = this.weight.k / this.weight.groupSize;
     return inTensor(
       this.weight.name,
       new SamebitsError(what === 'scale' ? 'SCALE_NOT_FINITE' : 'ZERO_POINT_NOT_FINITE', {
@@ -142,6 +184,34 @@ export class GroupPacker {
     );
   }
 }
+
+/** What is known of the groups that were rounded last, in the kernels' memory. */
+interface Chunk {
+  /** The most groups of a call. */
+  readonly size: number;
+  /** What the source says: `scale * q + offset`. */
+  readonly scale: Float64Array;
+  readonly offset: Float64Array;
+  /** It became `(scale - slope) * q + (offset - shift)`. */
+  readonly slope: Float64Array;
+  readonly shift: Float64Array;
+  /** Groups that are no scale and zero point for the operator: they were rounded to 0. */
+  readonly specials: Uint32Array;
+  readonly results: Float64Array;
+  /** bf16 bits, of all rows. */
+  readonly scaleOut: Uint16Array;
+  readonly zeroPointOut: Uint16Array;
+}
+
+/** What became of groups that are a constant. */
+interface Constants {
+  /** Groups whose codes must become 0. */
+  readonly zeroed: readonly number[];
+  /** By how many the groups that changed are more than with such a group at 0. */
+  readonly changedCount: number;
+}
+
+const NONE: Constants = { zeroed: [], changedCount: 0 };
 
 /** Every value `times` times in a row. */
 function repeat(values: Uint16Array, times: number): Uint16Array {

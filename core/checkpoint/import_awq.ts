@@ -1,21 +1,16 @@
 // AWQ, GEMM version: codes packed along N with interleaved columns in u32[K, N/8], zero points alike, scales [G, N].
 
+import type { KernelMemory } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { AWQ_ORDER, transposeAwq } from './nibbles.js';
-import { checkPart, FLOAT_DTYPES, floatColumns, readColumns, requirePart, rowBlocks } from './part_reader.js';
+import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
-import { zeroPointGroups } from './row_groups.js';
-import { SliceBuffers } from './slice_buffers.js';
+import { SliceSpace } from './slice_space.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
-import type { ColumnRange } from './transpose.js';
-import { u32View } from './views.js';
 
 const QWEIGHT = '.qweight';
-/** The nibble in which each of eight neighbouring columns lies. */
-const POSITION = AWQ_ORDER.map((_, column) => AWQ_ORDER.indexOf(column));
 
 /** Modules with `qweight` I32 [K, N/8]. */
 export async function importAwq(model: ModelCheckpoint, _layout: LayoutChoice): Promise<readonly Found[]> {
@@ -73,33 +68,27 @@ function awqWeight(
       `${nGroups} groups`,
     );
   }
-  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
-    for (const block of rowBlocks(n, k / 2, 'columns')) {
-      const codes = await readColumns(qweight, block.firstRow / 8, block.n / 8, buffers);
-      const scaleBytes = await readColumns(scales, block.firstRow, block.n, buffers);
-      const zeroBytes = await readColumns(qzeros, block.firstRow / 8, block.n / 8, buffers);
-      const blockBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      for (const { firstRow: column, n: rows } of rowBlocks(block.n, k / 2)) {
-        const words = { stride: block.n / 8, column: column / 8, columns: rows / 8 };
-        const qdata = buffers.bytes('qdata', (rows * k) / 2);
-        transposeAwq(u32View(codes), { ...words, rows: k }, u32View(qdata));
-        const range = { stride: block.n, column, rows: nGroups, columns: rows };
-        const scale = floatColumns(scales, scaleBytes, range, buffers);
-        const zeros = buffers.f32('zeros', scale.length);
-        unpackZeros(u32View(zeroBytes), { ...words, rows: nGroups }, zeros);
-        const readBytes = (blockBytes * rows) / block.n;
-        yield { firstRow: block.firstRow + column, n: rows, qdata, groups: zeroPointGroups(scale, zeros), readBytes };
+  async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
+    memory.clear();
+    const blockRows = rowsPerBlock(n, k / 2, 'columns');
+    const sliceRows = rowsPerBlock(blockRows, k / 2);
+    const codes = new PartBlock(memory, qweight, blockRows, 'columns', 8);
+    const zeros = new PartBlock(memory, qzeros, blockRows, 'columns', 8);
+    const scale = new FloatBlock(memory, scales, blockRows, sliceRows, 'columns');
+    const space = new SliceSpace(memory, sliceRows, k, nGroups);
+    const { transposeAwq, unpackZeroPoints } = memory.kernels;
+    for (const { firstRow, n: blockN } of rowBlocks(n, k / 2, 'columns')) {
+      let blockBytes = 0;
+      for (const part of [codes, zeros, scale]) blockBytes += await part.read(firstRow, blockN);
+      for (const { firstRow: row, n: rows } of rowBlocks(blockN, k / 2)) {
+        transposeAwq(codes.address(row), codes.stride, k, rows / 8, space.qdata.address);
+        scale.widen(row, rows, space.scale);
+        const [from, to] = [zeros.address(row), space.second.address];
+        unpackZeroPoints(from, 4, zeros.stride, rows, nGroups, 0, 0, true, to);
+        yield { firstRow: firstRow + row, n: rows, space, readBytes: (blockBytes * rows) / blockN };
       }
     }
   }
-  return { name, format: 'awq:gemm', parts: [qweight, qzeros, scales], n, k, groupSize, slices };
-}
-
-/** u32[G, columns], eight rows to a word, to f32[columns * 8, G]. */
-function unpackZeros(words: Uint32Array, { stride, column, rows: nGroups }: ColumnRange, zeros: Float32Array): void {
-  for (let row = 0, to = 0; to < zeros.length; row++) {
-    const first = column + (row >> 3);
-    const shift = 4 * POSITION[row & 7]!;
-    for (let g = 0; g < nGroups; g++, to++) zeros[to] = (words[g * stride + first]! >>> shift) & 15;
-  }
+  const rule = { second: 'zero point' } as const;
+  return { name, format: 'awq:gemm', parts: [qweight, qzeros, scales], n, k, groupSize, rule, slices };
 }

@@ -1,16 +1,16 @@
 // compressed-tensors, pack-quantized: rows of I32 that are qdata's rows, scales [N, G], zero points packed along N.
 
 import { refuseActOrder } from './group_order.js';
+import type { KernelMemory } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { checkPart, FLOAT_DTYPES, floats, readRows, requirePart, rowBlocks } from './part_reader.js';
+import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
-import { zeroPointGroups } from './row_groups.js';
-import { SliceBuffers } from './slice_buffers.js';
+import { SliceSpace } from './slice_space.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
-import { i32View, u32View } from './views.js';
+import { i32View } from './views.js';
 
 const PACKED = '.weight_packed';
 const SYMMETRIC_ZERO = 8;
@@ -107,38 +107,31 @@ async function packedWeight({
   else if (zeroPoint) checkPart(zeroPoint, ['I8'], [n, nGroups], 'I32 [N/8, G] or I8 [N, G]');
   if (gIdx) await refuseActOrder(name, gIdx, k, groupSize);
 
-  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
+  async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
+    memory.clear();
+    const sliceRows = rowsPerBlock(n, k / 2);
+    const space = new SliceSpace(memory, sliceRows, k, nGroups);
+    const codes = new PartBlock(memory, packed, sliceRows, 'rows', 1, space.qdata);
+    const scales = new FloatBlock(memory, scale, sliceRows, sliceRows, 'rows');
+    const zeros = zeroPoint && new PartBlock(memory, zeroPoint, sliceRows, 'rows', isPacked ? 8 : 1);
+    const { unpackZeroPoints } = memory.kernels;
     for (const { firstRow, n: rows } of rowBlocks(n, k / 2)) {
-      const qdata = await readRows(packed, firstRow, rows, buffers);
-      const scaleBytes = await readRows(scale, firstRow, rows, buffers);
-      const zeroBytes =
-        zeroPoint &&
-        (await (isPacked
-          ? readRows(zeroPoint, firstRow / 8, Math.ceil(rows / 8), buffers)
-          : readRows(zeroPoint, firstRow, rows, buffers)));
-      const zeros = buffers.f32('zeros', rows * nGroups).fill(SYMMETRIC_ZERO);
-      if (zeroBytes && isPacked) unpackZeros(u32View(zeroBytes), rows, nGroups, zeros);
-      else if (zeroBytes)
-        zeros.set(
-          new Int8Array(zeroBytes.buffer, zeroBytes.byteOffset, zeroBytes.byteLength).map(
-            (zero) => zero + SYMMETRIC_ZERO,
-          ),
-        );
-      const groups = zeroPointGroups(floats(scale, scaleBytes, buffers), zeros);
-      const readBytes = qdata.byteLength + scaleBytes.byteLength + (zeroBytes?.byteLength ?? 0);
-      yield { firstRow, n: rows, qdata, groups, readBytes };
+      let readBytes = 0;
+      for (const part of [codes, scales, ...(zeros ? [zeros] : [])]) readBytes += await part.read(firstRow, rows);
+      scales.widen(0, rows, space.scale);
+      const [count, to] = [rows * nGroups, space.second];
+      if (!zeros) to.f32(count).fill(SYMMETRIC_ZERO);
+      else if (isPacked) unpackZeroPoints(zeros.address(0), zeros.stride, 4, rows, nGroups, 0, 0, false, to.address);
+      else zerosFromSigned(zeros.region.bytes(count), to.f32(count));
+      yield { firstRow, n: rows, space, readBytes };
     }
   }
-  return { name, format: 'compressed-tensors:pack-quantized', parts, n, k, groupSize, slices };
+  const rule = { second: 'zero point' } as const;
+  return { name, format: 'compressed-tensors:pack-quantized', parts, n, k, groupSize, rule, slices };
 }
 
-/** u32[rows / 8, G], eight rows to a word, to [rows, G]. */
-function unpackZeros(words: Uint32Array, rows: number, nGroups: number, zeros: Float32Array): void {
-  for (let row = 0; row < rows; row++) {
-    const shift = 4 * (row & 7);
-    const first = (row >> 3) * nGroups;
-    for (let g = 0; g < nGroups; g++) zeros[row * nGroups + g] = (words[first + g]! >>> shift) & 15;
-  }
+function zerosFromSigned(signed: Uint8Array, zeros: Float32Array): void {
+  for (let i = 0; i < zeros.length; i++) zeros[i] = ((signed[i]! << 24) >> 24) + SYMMETRIC_ZERO;
 }
 
 /** N and K, which the packed codes alone do not tell. */

@@ -1,23 +1,31 @@
 // GPTQ, versions 1 and 2: codes packed along K in u32[K/8, N], zero points along N, scales [G, N].
 
 import { actOrderError, refuseActOrder } from './group_order.js';
+import type { KernelMemory } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { checkPart, FLOAT_DTYPES, floatColumns, readColumns, requirePart, rowBlocks } from './part_reader.js';
+import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
-import { zeroPointGroups } from './row_groups.js';
-import { SliceBuffers } from './slice_buffers.js';
+import { SliceSpace } from './slice_space.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
-import { transposeWords } from './transpose.js';
-import { u32View } from './views.js';
 
 const QWEIGHT = '.qweight';
 
 /** How a stored zero point becomes the one that is meant. */
 type ZeroRule = 'as stored' | 'plus one' | 'whole word plus one';
+
+/**
+ * What is added to the word of eight zero points, then to each. GPTQModel took 1 from whole words, with borrows across
+ * nibbles, so 1 is given back to whole words.
+ */
+const ADDENDS: Readonly<Record<ZeroRule, readonly [word: number, each: number]>> = {
+  'as stored': [0, 0],
+  'plus one': [0, 1],
+  'whole word plus one': [0x11111111, 0],
+};
 
 /** Modules with `qweight` I32 [K/8, N]. AWQ has the same names and [K, N/8]. */
 export async function importGptq(model: ModelCheckpoint, layout: LayoutChoice): Promise<readonly Found[]> {
@@ -108,46 +116,29 @@ async function gptqWeight(
   else if (config && setting(config, 'desc_act') === true)
     throw actOrderError(name, groupSize, 'desc_act without g_idx');
 
-  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
-    for (const block of rowBlocks(n, k / 2, 'columns')) {
-      const codes = await readColumns(qweight, block.firstRow, block.n, buffers);
-      const scaleBytes = await readColumns(scales, block.firstRow, block.n, buffers);
-      const zeroBytes = await readColumns(qzeros, block.firstRow / 8, block.n / 8, buffers);
-      const blockBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      for (const { firstRow: column, n: rows } of rowBlocks(block.n, k / 2)) {
-        const range = { stride: block.n, column, columns: rows };
-        const qdata = buffers.bytes('qdata', (rows * k) / 2);
-        transposeWords(u32View(codes), { ...range, rows: kWords }, u32View(qdata));
-        const scale = floatColumns(scales, scaleBytes, { ...range, rows: nGroups }, buffers);
-        const zeros = buffers.f32('zeros', scale.length);
-        unpackZeros(u32View(zeroBytes), block.n / 8, column, nGroups, rule, zeros);
-        const readBytes = (blockBytes * rows) / block.n;
-        yield { firstRow: block.firstRow + column, n: rows, qdata, groups: zeroPointGroups(scale, zeros), readBytes };
+  async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
+    memory.clear();
+    const blockRows = rowsPerBlock(n, k / 2, 'columns');
+    const sliceRows = rowsPerBlock(blockRows, k / 2);
+    const codes = new PartBlock(memory, qweight, blockRows, 'columns');
+    const zeros = new PartBlock(memory, qzeros, blockRows, 'columns', 8);
+    const scale = new FloatBlock(memory, scales, blockRows, sliceRows, 'columns');
+    const space = new SliceSpace(memory, sliceRows, k, nGroups);
+    const { transpose32, unpackZeroPoints } = memory.kernels;
+    const [wordAddend, addend] = ADDENDS[rule];
+    for (const { firstRow, n: blockN } of rowBlocks(n, k / 2, 'columns')) {
+      let blockBytes = 0;
+      for (const part of [codes, zeros, scale]) blockBytes += await part.read(firstRow, blockN);
+      for (const { firstRow: row, n: rows } of rowBlocks(blockN, k / 2)) {
+        transpose32(codes.address(row), codes.stride, kWords, rows, space.qdata.address);
+        scale.widen(row, rows, space.scale);
+        const [from, to] = [zeros.address(row), space.second.address];
+        unpackZeroPoints(from, 4, zeros.stride, rows, nGroups, wordAddend, addend, false, to);
+        yield { firstRow: firstRow + row, n: rows, space, readBytes: (blockBytes * rows) / blockN };
       }
     }
   }
   const parts = gIdx ? [qweight, qzeros, scales, gIdx] : [qweight, qzeros, scales];
-  return { name, format: rule === 'as stored' ? 'gptq:v2' : 'gptq:v1', parts, n, k, groupSize, slices };
-}
-
-/** Of u32[G, stride], eight columns to a word, columns `column`... to f32[rows, G]. */
-function unpackZeros(
-  words: Uint32Array,
-  stride: number,
-  column: number,
-  nGroups: number,
-  rule: ZeroRule,
-  zeros: Float32Array,
-): void {
-  for (let row = 0, to = 0; to < zeros.length; row++) {
-    const first = (column + row) >> 3;
-    for (let g = 0; g < nGroups; g++, to++) zeros[to] = storedZero(words[g * stride + first]!, row & 7, rule);
-  }
-}
-
-/** GPTQModel took 1 from whole words, with borrows across nibbles, so 1 is given back to whole words. */
-function storedZero(word: number, nibble: number, rule: ZeroRule): number {
-  if (rule === 'whole word plus one') return ((word + 0x11111111) >>> (4 * nibble)) & 15;
-  const stored = (word >>> (4 * nibble)) & 15;
-  return rule === 'plus one' ? stored + 1 : stored;
+  const format = rule === 'as stored' ? 'gptq:v2' : 'gptq:v1';
+  return { name, format, parts, n, k, groupSize, rule: { second: 'zero point' }, slices };
 }

@@ -1,11 +1,11 @@
 // MLX, 4-bit affine: rows of U32 that are qdata's rows, `w = scales * q + biases` with both [N, G].
 
+import type { KernelMemory } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { checkPart, FLOAT_DTYPES, floats, readRows, requirePart, rowBlocks } from './part_reader.js';
+import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
 import { setting } from './quantization_config.js';
-import { offsetGroups } from './row_groups.js';
-import { SliceBuffers } from './slice_buffers.js';
+import { SliceSpace } from './slice_space.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
@@ -80,15 +80,21 @@ function mlxWeight(
       describeJson(told),
     );
   }
-  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
+  async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
+    memory.clear();
+    const sliceRows = rowsPerBlock(n, k / 2);
+    const space = new SliceSpace(memory, sliceRows, k, nGroups);
+    const codes = new PartBlock(memory, weight, sliceRows, 'rows', 1, space.qdata);
+    const scale = new FloatBlock(memory, scales, sliceRows, sliceRows, 'rows');
+    const bias = new FloatBlock(memory, biases, sliceRows, sliceRows, 'rows');
     for (const { firstRow, n: rows } of rowBlocks(n, k / 2)) {
-      const qdata = await readRows(weight, firstRow, rows, buffers);
-      const scaleBytes = await readRows(scales, firstRow, rows, buffers);
-      const biasBytes = await readRows(biases, firstRow, rows, buffers);
-      const groups = offsetGroups(floats(scales, scaleBytes, buffers), floats(biases, biasBytes, buffers), 0);
-      const readBytes = qdata.byteLength + scaleBytes.byteLength + biasBytes.byteLength;
-      yield { firstRow, n: rows, qdata, groups, readBytes };
+      let readBytes = 0;
+      for (const part of [codes, scale, bias]) readBytes += await part.read(firstRow, rows);
+      scale.widen(0, rows, space.scale);
+      bias.widen(0, rows, space.second);
+      yield { firstRow, n: rows, space, readBytes };
     }
   }
-  return { name, format: 'mlx:affine', parts: [weight, scales, biases], n, k, groupSize, slices };
+  const rule = { second: 'offset', middle: 0 } as const;
+  return { name, format: 'mlx:affine', parts: [weight, scales, biases], n, k, groupSize, rule, slices };
 }

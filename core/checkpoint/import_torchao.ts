@@ -1,30 +1,28 @@
 // torchao's safetensors: Int4Tensor, unsigned (ExecuTorch) or two's complement (stock), and IntxUnpackedToInt8Tensor.
 
 import { SamebitsError } from '../errors.js';
+import type { KernelMemory, Kernels } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { flipSigns, packSigned } from './nibbles.js';
+import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
+import { SliceSpace } from './slice_space.js';
 import {
-  checkPart,
-  FLOAT_DTYPES,
-  floatColumns,
-  floats,
-  readColumns,
-  readRows,
-  requirePart,
-  rowBlocks,
-} from './part_reader.js';
-import { offsetGroups, zeroPointGroups } from './row_groups.js';
-import { SliceBuffers } from './slice_buffers.js';
-import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
+  type Found,
+  foundWeight,
+  type GroupRule,
+  type SourceRows,
+  type SourceWeight,
+  unsupportedWeight,
+} from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject, parseStrictJson, parseStrictJsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor, TensorFile } from './tensor_file.js';
 
 const NAMES_KEY = 'tensor_names';
 /** How far a zero point may lie outside the codes before the convention is in doubt. */
-const UNSIGNED_ZERO = { min: -1, max: 16 } as const;
-const SIGNED_REACH = 8.5;
+const UNSIGNED_ZERO = [-1, 16] as const;
+/** The same in scales. */
+const SIGNED_ZERO = [-8.5, 8.5] as const;
 
 /** Weights that the metadata of a file describes. */
 export async function importTorchao(model: ModelCheckpoint, layout: LayoutChoice): Promise<readonly Found[]> {
@@ -133,48 +131,48 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
   }
   const told = layout.given(['signed', 'unsigned']);
   const isSigned = (told ?? (qdata.dtype === 'I8' ? 'signed' : 'unsigned')) === 'signed';
-  const groupsOf = (s: Float32Array, z: Float32Array) => {
-    if (told === undefined) refuseDoubtful({ name, layout, isSigned }, s, z);
-    return isSigned ? offsetGroups(s, z, 8) : zeroPointGroups(s, z);
-  };
-  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
-    for (const block of rowBlocks(n, kHalf, order === 'native' ? 'columns' : 'rows')) {
-      const read = order === 'native' ? readColumns : readRows;
-      const scaleBytes = await read(scale, block.firstRow, block.n, buffers);
-      const zeroBytes = await read(zeroPoint, block.firstRow, block.n, buffers);
-      for (const { firstRow: column, n: rows } of rowBlocks(block.n, kHalf)) {
-        const firstRow = block.firstRow + column;
-        const codes = await readRows(qdata, firstRow, rows, buffers);
-        if (isSigned) flipSigns(new Uint32Array(codes.buffer, codes.byteOffset, codes.byteLength / 4));
-        const range = { stride: block.n, column, rows: nGroups, columns: rows };
-        const inRows = (part: ModelTensor, bytes: Uint8Array<ArrayBuffer>) =>
-          order === 'native' ? floatColumns(part, bytes, range, buffers) : floats(part, bytes, buffers);
-        const groups = groupsOf(inRows(scale, scaleBytes), inRows(zeroPoint, zeroBytes));
-        const readBytes = codes.byteLength + ((scaleBytes.byteLength + zeroBytes.byteLength) * rows) / block.n;
-        yield { firstRow, n: rows, qdata: codes, groups, readBytes };
+  const by = order === 'native' ? 'columns' : 'rows';
+  async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
+    memory.clear();
+    const blockRows = rowsPerBlock(n, kHalf, by);
+    const sliceRows = rowsPerBlock(blockRows, kHalf);
+    const space = new SliceSpace(memory, sliceRows, k, nGroups);
+    const codes = new PartBlock(memory, qdata, sliceRows, 'rows', 1, space.qdata);
+    const scales = new FloatBlock(memory, scale, blockRows, sliceRows, by);
+    const zeros = new FloatBlock(memory, zeroPoint, blockRows, sliceRows, by);
+    for (const { firstRow, n: blockN } of rowBlocks(n, kHalf, by)) {
+      let blockBytes = 0;
+      for (const part of [scales, zeros]) blockBytes += await part.read(firstRow, blockN);
+      for (const { firstRow: row, n: rows } of rowBlocks(blockN, kHalf)) {
+        const codeBytes = await codes.read(firstRow + row, rows);
+        if (isSigned) memory.kernels.flipSigns(space.qdata.address, codeBytes);
+        scales.widen(row, rows, space.scale);
+        zeros.widen(row, rows, space.second);
+        if (told === undefined) refuseDoubtful({ name, layout, isSigned }, memory.kernels, space, rows * nGroups);
+        const readBytes = codeBytes + (blockBytes * rows) / blockN;
+        yield { firstRow: firstRow + row, n: rows, space, readBytes };
       }
     }
   }
   const format = `torchao:Int4Tensor-${isSigned ? 'signed' : 'unsigned'}`;
-  return { name, format, parts: [qdata, scale, zeroPoint], n, k, groupSize, slices };
+  const rule: GroupRule = isSigned ? { second: 'offset', middle: 8 } : { second: 'zero point' };
+  return { name, format, parts: [qdata, scale, zeroPoint], n, k, groupSize, rule, slices };
 }
 
 /** Two writers use the same names for different meanings; values that fit neither code range betray a mix-up. */
 function refuseDoubtful(
   { name, layout, isSigned }: Pick<Int4Parts, 'name' | 'layout'> & { readonly isSigned: boolean },
-  scale: Float32Array,
-  zero: Float32Array,
+  { firstOutside }: Kernels,
+  { scale, second }: SliceSpace,
+  count: number,
 ): void {
-  for (let i = 0; i < scale.length; i++) {
-    const [s, z] = [scale[i]!, zero[i]!];
-    const isDoubtful = isSigned
-      ? Math.abs(z) > SIGNED_REACH * Math.abs(s)
-      : z < UNSIGNED_ZERO.min || z > UNSIGNED_ZERO.max;
-    if (!isDoubtful) continue;
-    const convention = isSigned ? 'I8, signed' : 'U8, unsigned';
-    const rule = `weight ${quoted(name)}: codes that are ${convention}, must have zero points of that convention`;
-    layout.ask(['signed', 'unsigned'], rule, `zero_point ${z} with scale ${s}`);
-  }
+  const [least, most] = isSigned ? SIGNED_ZERO : UNSIGNED_ZERO;
+  const at = firstOutside(second.address, isSigned ? scale.address : 0, count, least, most);
+  if (at < 0) return;
+  const convention = isSigned ? 'I8, signed' : 'U8, unsigned';
+  const rule = `weight ${quoted(name)}: codes that are ${convention}, must have zero points of that convention`;
+  const found = `zero_point ${second.f32(count)[at]} with scale ${scale.f32(count)[at]}`;
+  layout.ask(['signed', 'unsigned'], rule, found);
 }
 
 /** Codes -8..7 in a byte each; `w = (s - zero_point) * scale`. */
@@ -187,45 +185,38 @@ function intxWeight(model: ModelCheckpoint, name: string, settings: JsonObject):
   checkPart(qdata, ['I8'], [n, k], 'codes I8 [N, K]');
   checkPart(scale, FLOAT_DTYPES, [n, nGroups], 'floats [N, K/group_size]');
   checkPart(zeroPoint, ['I8', ...FLOAT_DTYPES], [n, nGroups], 'I8 or floats [N, K/group_size]');
-  async function* slices(buffers = new SliceBuffers()): AsyncGenerator<SourceRows> {
+  async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
+    memory.clear();
+    const sliceRows = rowsPerBlock(n, k);
+    const space = new SliceSpace(memory, sliceRows, k, nGroups);
+    const codes = new PartBlock(memory, qdata, sliceRows, 'rows');
+    const scales = new FloatBlock(memory, scale, sliceRows, sliceRows, 'rows');
+    const isInteger = zeroPoint.dtype === 'I8';
+    const zeros = isInteger
+      ? new PartBlock(memory, zeroPoint, sliceRows, 'rows')
+      : new FloatBlock(memory, zeroPoint, sliceRows, sliceRows, 'rows');
     for (const { firstRow, n: rows } of rowBlocks(n, k)) {
-      const codes = await readRows(qdata, firstRow, rows, buffers);
-      const scaleBytes = await readRows(scale, firstRow, rows, buffers);
-      const zeroBytes = await readRows(zeroPoint, firstRow, rows, buffers);
-      const packed = buffers.bytes('qdata', codes.length / 2);
-      const bad = packSigned(
-        new Uint32Array(codes.buffer, codes.byteOffset, codes.length / 4),
-        new Uint16Array(packed.buffer),
-      );
-      if (bad >= 0)
-        throw codeOutOfRange(name, firstRow + Math.floor((4 * bad) / k), codes.subarray(4 * bad, 4 * bad + 4));
-      const s = floats(scale, scaleBytes, buffers);
-      const z =
-        zeroPoint.dtype === 'I8'
-          ? new Int8Array(zeroBytes.buffer, zeroBytes.byteOffset, zeroBytes.byteLength)
-          : floats(zeroPoint, zeroBytes, buffers);
-      const zeros = Float32Array.from(z, (zero) => zero + 8);
-      const groups = zeroPointGroups(s, zeros);
-      const readBytes = codes.byteLength + scaleBytes.byteLength + zeroBytes.byteLength;
-      yield { firstRow, n: rows, qdata: packed, groups, readBytes };
+      let readBytes = 0;
+      for (const part of [codes, scales, zeros]) readBytes += await part.read(firstRow, rows);
+      const bad = memory.kernels.packSigned(codes.address(0), rows * k, space.qdata.address);
+      if (bad >= 0) throw codeOutOfRange(name, firstRow + Math.floor(bad / k), codes.region.bytes()[bad]!);
+      scales.widen(0, rows, space.scale);
+      const second = space.second.f32(rows * nGroups);
+      if (zeros instanceof FloatBlock) zeros.widen(0, rows, space.second);
+      else second.set(new Int8Array(zeros.region.bytes(second.length)));
+      for (let g = 0; g < second.length; g++) second[g] = second[g]! + 8;
+      yield { firstRow, n: rows, space, readBytes };
     }
   }
-  return {
-    name,
-    format: 'torchao:IntxUnpackedToInt8Tensor',
-    parts: [qdata, scale, zeroPoint],
-    n,
-    k,
-    groupSize,
-    slices,
-  };
+  const [format, rule] = ['torchao:IntxUnpackedToInt8Tensor', { second: 'zero point' } as const];
+  return { name, format, parts: [qdata, scale, zeroPoint], n, k, groupSize, rule, slices };
 }
 
-function codeOutOfRange(name: string, row: number, bytes: Uint8Array): SamebitsError {
+function codeOutOfRange(name: string, row: number, byte: number): SamebitsError {
   return new SamebitsError('FILE_TENSOR_INVALID', {
     rule: `weight ${quoted(name)}: codes must be int4`,
     expected: 'values in -8..7',
-    got: `${new Int8Array(Uint8Array.from(bytes).buffer)} in row ${row}`,
+    got: `${(byte << 24) >> 24} in row ${row}`,
     fix: 'The file is damaged, or its codes are int8.',
   });
 }

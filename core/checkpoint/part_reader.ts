@@ -1,12 +1,9 @@
-// Reads the parts of a weight in pieces: blocks of rows, blocks of columns, and floats of any of the three types.
+// Reads the parts of a weight into the memory of the kernels, in blocks of rows or of columns, and checks them.
 
 import { SamebitsError } from '../errors.js';
-import { f16Values } from './f16.js';
-import type { SliceBuffers } from './slice_buffers.js';
+import type { KernelMemory, Region } from './kernel_memory.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
-import { type ColumnRange, transposeWords } from './transpose.js';
-import { f32View, u16View, u32View, wordAligned } from './views.js';
 
 /** Bytes of the largest part that are worked on at once. */
 const BLOCK_BYTES = 2 * 2 ** 20;
@@ -14,108 +11,132 @@ const BLOCK_BYTES = 2 * 2 ** 20;
 const COLUMN_BLOCK_BYTES = 32 * 2 ** 20;
 /** Zero points are packed eight rows to a word, so blocks start at multiples of eight. */
 const BLOCK_ROWS = 8;
+const READS_AT_ONCE = 16;
 
-/** `0, n` of consecutive rows, as many as a block may hold. */
+/** Along which side of its matrix a part holds the weight's rows. */
+export type By = 'rows' | 'columns';
+
+/** How many of `n` rows a block holds, the last one apart. */
+export function rowsPerBlock(n: number, rowBytes: number, by: By = 'rows'): number {
+  const blockBytes = by === 'rows' ? BLOCK_BYTES : COLUMN_BLOCK_BYTES;
+  return Math.min(n, Math.max(BLOCK_ROWS, Math.floor(blockBytes / rowBytes / BLOCK_ROWS) * BLOCK_ROWS));
+}
+
+/** `0, n` of consecutive rows, `rowsPerBlock` at a time. */
 export function* rowBlocks(
   n: number,
   rowBytes: number,
-  by: 'rows' | 'columns' = 'rows',
+  by: By = 'rows',
 ): Generator<{ readonly firstRow: number; readonly n: number }> {
-  const blockBytes = by === 'rows' ? BLOCK_BYTES : COLUMN_BLOCK_BYTES;
-  const rows = Math.max(BLOCK_ROWS, Math.floor(blockBytes / rowBytes / BLOCK_ROWS) * BLOCK_ROWS);
+  const rows = rowsPerBlock(n, rowBytes, by);
   for (let firstRow = 0; firstRow < n; firstRow += rows) yield { firstRow, n: Math.min(rows, n - firstRow) };
 }
 
-/** Rows `first`... of a matrix, aligned to 4 bytes, in the buffer of the part. */
-export async function readRows(
-  tensor: ModelTensor,
-  first: number,
-  count: number,
-  buffers: SliceBuffers,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const rowBytes = tensor.sizeBytes / tensor.shape[0]!;
-  const into = buffers.bytes(roleOf(tensor.name), count * rowBytes);
-  return wordAligned(await tensor.file.read(tensor.name, first * rowBytes, count * rowBytes, into));
-}
+/** A block of one part of a weight. */
+export class PartBlock {
+  readonly region: Region;
+  readonly #unitBytes: number;
+  #units = 0;
 
-/** Columns `first`... of a matrix [rows, columns], as [rows, count], aligned to 4 bytes, in the buffer of the part. */
-export async function readColumns(
-  tensor: ModelTensor,
-  first: number,
-  count: number,
-  buffers: SliceBuffers,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const [rows = 0, columns = 0] = tensor.shape;
-  if (count === columns) return readRows(tensor, 0, rows, buffers);
-  const elementBytes = tensor.sizeBytes / (rows * columns);
-  const rowBytes = count * elementBytes;
-  const out = buffers.bytes(roleOf(tensor.name), rows * rowBytes);
-  for (let row = 0; row < rows; row += READS_AT_ONCE) {
-    const reads = Array.from({ length: Math.min(READS_AT_ONCE, rows - row) }, async (_, i) => {
-      const start = ((row + i) * columns + first) * elementBytes;
-      const into = out.subarray((row + i) * rowBytes, (row + i + 1) * rowBytes);
-      const bytes = await tensor.file.read(tensor.name, start, rowBytes, into);
-      if (bytes.buffer !== out.buffer) into.set(bytes);
-    });
-    await Promise.all(reads);
+  /**
+   * @param rows the most rows of the weight that are read at once
+   * @param rowsPerUnit rows of the weight that share a row or column of the part
+   */
+  constructor(
+    memory: KernelMemory,
+    readonly tensor: ModelTensor,
+    rows: number,
+    private readonly by: By,
+    private readonly rowsPerUnit = 1,
+    region?: Region,
+  ) {
+    const [height = 0, width = 0] = tensor.shape;
+    this.#unitBytes = tensor.sizeBytes / (by === 'rows' ? height : height * width);
+    this.region = region ?? memory.take(Math.ceil(rows / rowsPerUnit) * this.#unitBytes * (by === 'rows' ? 1 : height));
   }
-  return out;
-}
 
-const READS_AT_ONCE = 16;
-
-/** The exact values of a part's F16, BF16 or F32 bytes, in a buffer of their own. */
-export function floats(
-  { name, dtype }: Pick<ModelTensor, 'name' | 'dtype'>,
-  bytes: Uint8Array<ArrayBuffer>,
-  buffers: SliceBuffers,
-): Float32Array<ArrayBuffer> {
-  if (dtype === 'F32') return f32View(bytes);
-  const bits = u16View(bytes);
-  const out = buffers.f32(`${roleOf(name)} in f32`, bits.length);
-  if (dtype === 'F16') widenF16(bits, 0, bits.length, out, 0);
-  else widenBf16(bits, 0, bits.length, new Uint32Array(out.buffer, out.byteOffset, out.length), 0);
-  return out;
-}
-
-/** Columns of a part [G, stride] in f32, as rows: f32[range.columns, G]. */
-export function floatColumns(
-  part: Pick<ModelTensor, 'name' | 'dtype'>,
-  bytes: Uint8Array<ArrayBuffer>,
-  range: ColumnRange,
-  buffers: SliceBuffers,
-): Float32Array<ArrayBuffer> {
-  const out = buffers.f32(`${roleOf(part.name)} in rows`, range.rows * range.columns);
-  const outBits = new Uint32Array(out.buffer, out.byteOffset, out.length);
-  if (part.dtype === 'F32') {
-    transposeWords(u32View(bytes), range, outBits);
-    return out;
+  /** Bytes from a row of the part to the next. */
+  get stride(): number {
+    return this.by === 'rows' ? this.#unitBytes : this.#units * this.#unitBytes;
   }
-  const { stride, column, rows, columns } = range;
-  const bits = u16View(bytes);
-  const widened = buffers.f32(`${roleOf(part.name)} in columns`, rows * columns);
-  const widenedBits = new Uint32Array(widened.buffer, widened.byteOffset, widened.length);
-  for (let row = 0; row < rows; row++) {
-    const first = row * stride + column;
-    if (part.dtype === 'F16') widenF16(bits, first, columns, widened, row * columns);
-    else widenBf16(bits, first, columns, widenedBits, row * columns);
+
+  /** Where a row of the block begins. */
+  address(row: number): number {
+    return this.region.address + Math.floor(row / this.rowsPerUnit) * this.#unitBytes;
   }
-  transposeWords(widenedBits, { stride: columns, column: 0, rows, columns }, outBits);
-  return out;
+
+  /** Reads rows `firstRow`... of the weight; gives the bytes that took. */
+  async read(firstRow: number, rows: number): Promise<number> {
+    const { tensor, by, rowsPerUnit } = this;
+    const [height = 0, width = 0] = tensor.shape;
+    const first = firstRow / rowsPerUnit;
+    this.#units = Math.ceil(rows / rowsPerUnit);
+    const pieceBytes = this.#units * this.#unitBytes;
+    if (by === 'rows') return this.#readPiece(first * this.#unitBytes, 0, pieceBytes);
+    if (this.#units === width) return this.#readPiece(0, 0, height * pieceBytes);
+    for (let row = 0; row < height; row += READS_AT_ONCE) {
+      const reads = Array.from({ length: Math.min(READS_AT_ONCE, height - row) }, (_, i) =>
+        this.#readPiece(((row + i) * width + first) * this.#unitBytes, (row + i) * pieceBytes, pieceBytes),
+      );
+      await Promise.all(reads);
+    }
+    return height * pieceBytes;
+  }
+
+  async #readPiece(start: number, to: number, length: number): Promise<number> {
+    const { name, file } = this.tensor;
+    const into = this.region.bytes().subarray(to, to + length);
+    const bytes = await file.read(name, start, length, into);
+    if (bytes.buffer !== into.buffer) into.set(bytes);
+    return length;
+  }
 }
 
-/** What tells the parts of one weight apart, and is the same for all weights of a format. */
-function roleOf(name: string): string {
-  return `part ${name.slice(name.lastIndexOf('.') + 1)}`;
-}
+/** A block of a part that holds floats: F16, BF16 or F32. */
+export class FloatBlock {
+  readonly #block: PartBlock;
+  readonly #turned: Region | undefined;
+  readonly #elementBytes: number;
 
-function widenF16(bits: Uint16Array, first: number, count: number, out: Float32Array, to: number): void {
-  const values = f16Values();
-  for (let i = 0; i < count; i++) out[to + i] = values[bits[first + i]!]!;
-}
+  /** @param rows the most rows that are widened at once, @param blockRows that are read at once */
+  constructor(
+    private readonly memory: KernelMemory,
+    private readonly tensor: ModelTensor,
+    blockRows: number,
+    rows: number,
+    private readonly by: By,
+  ) {
+    this.#elementBytes = tensor.dtype === 'F32' ? 4 : 2;
+    this.#block = new PartBlock(memory, tensor, blockRows, by);
+    const isTurned = by === 'columns' && tensor.dtype !== 'F32';
+    this.#turned = isTurned ? memory.take(rows * (tensor.shape[0] ?? 0) * this.#elementBytes) : undefined;
+  }
 
-function widenBf16(bits: Uint16Array, first: number, count: number, out: Uint32Array, to: number): void {
-  for (let i = 0; i < count; i++) out[to + i] = bits[first + i]! << 16;
+  read(firstRow: number, rows: number): Promise<number> {
+    return this.#block.read(firstRow, rows);
+  }
+
+  /** Rows `row`... of the block, f32[rows, G]. */
+  widen(row: number, rows: number, out: Region): void {
+    const { memory, tensor, by } = this;
+    const [height = 0, width = 0] = tensor.shape;
+    const nGroups = by === 'rows' ? width : height;
+    const source = this.#block.address(row);
+    if (!this.#turned) {
+      if (by === 'columns') memory.kernels.transpose32(source, this.#block.stride, nGroups, rows, out.address);
+      else this.#widen(source, rows * nGroups, out);
+      return;
+    }
+    memory.kernels.transpose16(source, this.#block.stride, nGroups, rows, this.#turned.address);
+    this.#widen(this.#turned.address, rows * nGroups, out);
+  }
+
+  #widen(source: number, count: number, out: Region): void {
+    const { memory, tensor } = this;
+    if (tensor.dtype === 'F16') memory.kernels.widenF16(source, count, out.address);
+    else if (tensor.dtype === 'BF16') memory.kernels.widenBf16(source, count, out.address);
+    else out.bytes(4 * count).set(memory.region(source, 4 * count).bytes());
+  }
 }
 
 /** The part of that name. @throws SamebitsError FILE_TENSOR_MISSING */

@@ -4,34 +4,42 @@ import { flushedNumberFromBf16 } from '../bf16.js';
 import type { WeightShape } from '../limits.js';
 import { RowQuantizer } from '../quantize.js';
 import { checkScaleValues, weightExponent } from '../validate.js';
-import type { ChangeSums } from './code_moments.js';
-import { f32FromF16Array } from './f16.js';
+import type { KernelMemory, Region } from './kernel_memory.js';
+import { PartBlock } from './part_reader.js';
 import type { PackedRows } from './samebits_writer.js';
-import { SliceBuffers } from './slice_buffers.js';
 import { inTensor } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
-import { f32View, u16View } from './views.js';
 import type { WeightChange } from './weight_change.js';
 
 /** Source bytes that are worked on at once; with what is made of them, about four times as much is held. */
 export const SLICE_BYTES = 4 * 2 ** 20;
 
+/** Places in the results of the kernel (kernels/row_changes.ts). */
+const RESULT = { squares: 0, squaredChanges: 1, largestSquare: 2, count: 3 };
+
 /** Quantizes one matrix in one pass over its bytes. */
 export class PlainWeight {
-  readonly #buffers = new SliceBuffers();
+  readonly #space: PlainSpace;
+  readonly #rowsPerSlice: number;
   readonly #quantizer: RowQuantizer;
-  readonly #sums: ChangeSums = { sumOfSquares: 0, sumOfSquaredChanges: 0, largestChange: 0 };
+  /** What the kernel adds to; its memory is used by one weight after the other. */
+  #sums = new Float64Array(RESULT.count);
   // The pair that reaches furthest decides the whole tensor's exponent; slices alone could not.
   #reach = -1;
   #reachScale = 0;
   #reachZeroPoint = 0;
 
+  /** Takes its space from `memory`, which it has for itself. */
   constructor(
     private readonly tensor: ModelTensor,
     private readonly shape: WeightShape,
     symmetric: boolean,
+    private readonly memory: KernelMemory,
   ) {
-    this.#quantizer = new RowQuantizer(shape.k, shape.groupSize, symmetric);
+    const { n, k, groupSize } = shape;
+    this.#rowsPerSlice = Math.max(1, Math.min(n, Math.floor((SLICE_BYTES * n) / tensor.sizeBytes)));
+    this.#space = takeSpace(memory, tensor, shape, this.#rowsPerSlice);
+    this.#quantizer = new RowQuantizer(k, groupSize, symmetric, this.#space.row.f32(k));
   }
 
   /**
@@ -40,17 +48,11 @@ export class PlainWeight {
    */
   async *rows(): AsyncGenerator<PackedRows & { readonly sourceBytes: Uint8Array<ArrayBuffer> }> {
     const { tensor, shape } = this;
-    const rowBytes = tensor.sizeBytes / shape.n;
-    const rowsPerSlice = Math.max(1, Math.floor(SLICE_BYTES / rowBytes));
-    for (let firstRow = 0; firstRow < shape.n; firstRow += rowsPerSlice) {
-      const n = Math.min(rowsPerSlice, shape.n - firstRow);
-      const sourceBytes = await tensor.file.read(
-        tensor.name,
-        firstRow * rowBytes,
-        n * rowBytes,
-        this.#buffers.bytes('source', n * rowBytes),
-      );
-      yield { ...this.#quantize(sourceBytes, n, firstRow), firstRow, sourceBytes };
+    for (let firstRow = 0; firstRow < shape.n; firstRow += this.#rowsPerSlice) {
+      const n = Math.min(this.#rowsPerSlice, shape.n - firstRow);
+      await this.#space.source.read(firstRow, n);
+      const sourceBytes = this.#space.source.region.bytes((n * tensor.sizeBytes) / shape.n);
+      yield { ...this.#quantize(n, firstRow), firstRow, sourceBytes };
     }
     try {
       weightExponent(Uint16Array.of(this.#reachScale), Uint16Array.of(this.#reachZeroPoint));
@@ -61,89 +63,92 @@ export class PlainWeight {
 
   /** Of the rows so far. */
   get change(): WeightChange {
-    const { sumOfSquares, sumOfSquaredChanges, largestChange: largest } = this.#sums;
-    const relativeRms = sumOfSquares === 0 ? 0 : Math.sqrt(sumOfSquaredChanges / sumOfSquares);
-    return { isLossless: largest === 0, relativeRms, largest };
+    const [squares, squaredChanges] = [this.#sums[RESULT.squares]!, this.#sums[RESULT.squaredChanges]!];
+    // The root of a square that was rounded is the number itself, as long as the square is a normal number.
+    const largest = Math.sqrt(this.#sums[RESULT.largestSquare]!);
+    return { isLossless: largest === 0, relativeRms: squares === 0 ? 0 : Math.sqrt(squaredChanges / squares), largest };
   }
 
-  #quantize(sourceBytes: Uint8Array<ArrayBuffer>, n: number, firstRow: number): Omit<PackedRows, 'firstRow'> {
-    const weights = decode(this.tensor.dtype, sourceBytes);
+  #quantize(n: number, firstRow: number): Omit<PackedRows, 'firstRow'> {
     const { k, nGroups } = this.shape;
-    const qdata = this.#buffers.bytes('qdata', (n * k) / 2);
-    const scale = this.#buffers.u16('scale', n * nGroups);
-    const zeroPoint = this.#buffers.u16('zero point', n * nGroups);
+    const { kernels } = this.memory;
+    const qdata = this.#space.qdata.bytes((n * k) / 2);
+    const scale = this.#space.scale.u16(n * nGroups);
+    const zeroPoint = this.#space.zeroPoint.u16(n * nGroups);
+    const results = this.memory.region(kernels.rowResults.value, 8 * RESULT.count).f64(RESULT.count);
+    results.set(this.#sums);
     try {
       for (let row = 0; row < n; row++) {
         const first = row * nGroups;
-        this.#quantizer.quantize(weights, row, { qdata, scale, zeroPoint, first, stride: 1 });
-        this.#measure(qdata, scale, zeroPoint, row);
+        this.#widen(row);
+        this.#quantizer.quantizeValues(row, { qdata, scale, zeroPoint, first, stride: 1 });
+        this.#addChanges(row);
+        for (let g = first; g < first + nGroups; g++) this.#addReach(scale[g]!, zeroPoint[g]!);
       }
       checkScaleValues(scale, zeroPoint);
     } catch (error) {
       throw inTensor(this.tensor.name, error, firstRow === 0 ? '' : `, rows counted from ${firstRow}`);
     }
+    this.#sums = results.slice();
     return { qdata, scale, zeroPoint };
   }
 
-  /** The row that was quantized last. */
-  #measure(qdata: Uint8Array, scaleBits: Uint16Array, zeroBits: Uint16Array, row: number): void {
-    const { k, nGroups } = this.shape;
-    const scale = this.#buffers.f64('scales of a row', nGroups);
-    const zeroPoint = this.#buffers.f64('zero points of a row', nGroups);
-    for (let g = 0; g < nGroups; g++) {
-      const at = row * nGroups + g;
-      const s = flushedNumberFromBf16(scaleBits[at]!);
-      const z = flushedNumberFromBf16(zeroBits[at]!);
-      scale[g] = s;
-      zeroPoint[g] = z;
-      const reach = Math.abs(s) * Math.max(Math.abs(z), Math.abs(15 - z));
-      if (reach > this.#reach) {
-        this.#reach = reach;
-        this.#reachScale = scaleBits[at]!;
-        this.#reachZeroPoint = zeroBits[at]!;
-      }
-    }
-    addRowChanges(this.#quantizer.values, qdata, (row * k) / 2, this.shape.groupSize, scale, zeroPoint, this.#sums);
+  /** A row of the slice to f32. */
+  #widen(row: number): void {
+    const { k } = this.shape;
+    const { source, row: values } = this.#space;
+    const { widenF16, widenBf16 } = this.memory.kernels;
+    const from = source.address(row);
+    if (this.tensor.dtype === 'F16') widenF16(from, k, values.address);
+    else if (this.tensor.dtype === 'BF16') widenBf16(from, k, values.address);
+    else this.#quantizer.values.set(this.memory.region(from, 4 * k).f32(k));
+  }
+
+  /** Of the row that was quantized last. */
+  #addChanges(row: number): void {
+    const { k, groupSize, nGroups } = this.shape;
+    const { row: values, qdata, scale, zeroPoint } = this.#space;
+    const [codes, pairs] = [(row * k) / 2, 2 * row * nGroups];
+    this.memory.kernels.addRowChanges(
+      values.address,
+      qdata.address + codes,
+      groupSize,
+      nGroups,
+      scale.address + pairs,
+      zeroPoint.address + pairs,
+    );
+  }
+
+  #addReach(scaleBits: number, zeroBits: number): void {
+    const z = flushedNumberFromBf16(zeroBits);
+    const reach = Math.abs(flushedNumberFromBf16(scaleBits)) * Math.max(Math.abs(z), Math.abs(15 - z));
+    if (reach <= this.#reach) return;
+    this.#reach = reach;
+    this.#reachScale = scaleBits;
+    this.#reachZeroPoint = zeroBits;
   }
 }
 
-/** Adds what one row contributes. A code less a zero point times a bf16 scale is exact here, as it is in f32. */
-function addRowChanges(
-  values: Float32Array,
-  qdata: Uint8Array,
-  at: number,
-  groupSize: number,
-  scale: Float64Array,
-  zeroPoint: Float64Array,
-  sums: ChangeSums,
-): void {
-  let { sumOfSquares, sumOfSquaredChanges } = sums;
-  let largestSquare = 0;
-  for (let g = 0, i = 0; g < scale.length; g++) {
-    const s = scale[g]!;
-    const z = zeroPoint[g]!;
-    for (const end = i + groupSize; i < end; i += 2, at++) {
-      const byte = qdata[at]!;
-      const even = values[i]!;
-      const odd = values[i + 1]!;
-      const evenChange = ((byte & 15) - z) * s - even;
-      const oddChange = ((byte >> 4) - z) * s - odd;
-      const evenSquare = evenChange * evenChange;
-      const oddSquare = oddChange * oddChange;
-      sumOfSquares += even * even + odd * odd;
-      sumOfSquaredChanges += evenSquare + oddSquare;
-      if (evenSquare > largestSquare) largestSquare = evenSquare;
-      if (oddSquare > largestSquare) largestSquare = oddSquare;
-    }
-  }
-  sums.sumOfSquares = sumOfSquares;
-  sums.sumOfSquaredChanges = sumOfSquaredChanges;
-  // The root of a square that was rounded is the number itself, as long as the square is a normal number.
-  sums.largestChange = Math.max(sums.largestChange, Math.sqrt(largestSquare));
+/** Where the rows of a slice lie. */
+interface PlainSpace {
+  readonly source: PartBlock;
+  /** f32[K] */
+  readonly row: Region;
+  /** u8[rows, K/2] */
+  readonly qdata: Region;
+  /** bf16[rows, nGroups] */
+  readonly scale: Region;
+  /** bf16[rows, nGroups] */
+  readonly zeroPoint: Region;
 }
 
-function decode(dtype: string, bytes: Uint8Array<ArrayBuffer>): Uint16Array | Float32Array {
-  if (dtype === 'F32') return f32View(bytes);
-  const bits = u16View(bytes);
-  return dtype === 'F16' ? f32FromF16Array(bits) : bits;
+function takeSpace(memory: KernelMemory, tensor: ModelTensor, { k, nGroups }: WeightShape, rows: number): PlainSpace {
+  memory.clear();
+  return {
+    source: new PartBlock(memory, tensor, rows, 'rows'),
+    row: memory.take(4 * k),
+    qdata: memory.take((rows * k) / 2),
+    scale: memory.take(2 * rows * nGroups),
+    zeroPoint: memory.take(2 * rows * nGroups),
+  };
 }

@@ -1,32 +1,27 @@
 // The seam between formats: what an importer finds in a checkpoint, and how it hands over a 4-bit weight.
 
 import { SamebitsError } from '../errors.js';
+import type { KernelMemory } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { packedShape } from './packed_shape.js';
-import type { SliceBuffers } from './slice_buffers.js';
+import type { SliceSpace } from './slice_space.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
 
-/** The scales and offsets of some rows' groups, row after row, widened only a few at a time. */
-export interface SourceGroups {
-  readonly count: number;
-  /**
-   * The exact values of groups `first`..`end`, written from the start of the arrays. The offset is minus zero point times
-   * scale, or whatever the format adds.
-   */
-  read(first: number, end: number, scale: Float64Array, offset: Float64Array): void;
-}
+/**
+ * What a format says of a group beside its scale: a zero point, `w = (q - second) * scale`; or what is added,
+ * `w = (q - middle) * scale + second`.
+ */
+export type GroupRule = { readonly second: 'zero point' } | { readonly second: 'offset'; readonly middle: 0 | 8 };
 
-/** Some rows of a 4-bit weight in the source's own terms: `w = scale * q + offset`, exactly. Good until the next rows come. */
+/** Some rows of a 4-bit weight in the source's own terms. Good until the next rows come. */
 export interface SourceRows {
   readonly firstRow: number;
   /** Rows. */
   readonly n: number;
-  /** u8[n, K/2], even k in the low nibble, aligned to 4 bytes. Belongs to the receiver, who may change it. */
-  readonly qdata: Uint8Array<ArrayBuffer>;
-  /** [n, K / groupSize] */
-  readonly groups: SourceGroups;
+  /** Holds qdata, scale and second of these rows. Belongs to the receiver, who may change it. */
+  readonly space: SliceSpace;
   /** Bytes of the source that these rows took. */
   readonly readBytes: number;
 }
@@ -43,8 +38,9 @@ export interface SourceWeight {
   readonly k: number;
   /** Weights that share a scale in the source; it divides K. */
   readonly groupSize: number;
-  /** All rows once, in order, in slices of bounded size, in the memory of `buffers`. Errors name the tensor. */
-  slices(buffers?: SliceBuffers): AsyncGenerator<SourceRows>;
+  readonly rule: GroupRule;
+  /** All rows once, in order, in slices of bounded size, in a memory that it has for itself. Errors name the tensor. */
+  slices(memory: KernelMemory): AsyncGenerator<SourceRows>;
 }
 
 /** What an importer makes of the tensors that belong together. */

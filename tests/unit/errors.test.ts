@@ -31,8 +31,11 @@ function control() {
 type Parts = ReturnType<typeof control>;
 const native = [N_GROUPS, N];
 
-/** Codes that the core raises without a device or a file; those have tables of their own. */
-type CoreCode = Exclude<ErrorCode, `FILE_${string}` | `DEVICE_${string}` | 'BACKEND_UNAVAILABLE' | 'ARGUMENT_INVALID'>;
+/** Codes that the core raises with any engine, device and file; those have tests of their own. */
+type CoreCode = Exclude<
+  ErrorCode,
+  `FILE_${string}` | `DEVICE_${string}` | 'BACKEND_UNAVAILABLE' | 'WEBASSEMBLY_UNAVAILABLE' | 'ARGUMENT_INVALID'
+>;
 
 const CASES: Record<CoreCode, () => unknown> = {
   LAYOUT_NATIVE_SCALE: () => construct((parts) => ({ ...parts, scale: { ...parts.scale, shape: native } })),

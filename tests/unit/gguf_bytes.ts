@@ -77,7 +77,12 @@ export function q40(w: PlainNumbers): number[] {
 
 /** Q4_1: d and m, then codes as in Q4_0. w = q * d + m. */
 export function q41(w: PlainNumbers): number[] {
-  return blocks(w, (codes, d, zero) => [...half(d), ...half(-zero * d), ...splitHalves(codes, 0, 16)]);
+  return blocks(w, (codes, d, zero) => q41Block(codes, d, -zero * d));
+}
+
+/** One Q4_1 block of 32 codes. w = d * q + m. */
+export function q41Block(codes: Uint8Array, d: number, m: number): number[] {
+  return [...half(d), ...half(m), ...splitHalves(codes, 0, 16)];
 }
 
 function splitHalves(codes: Uint8Array, first: number, distance: number): number[] {

@@ -16,8 +16,9 @@ import {
   Random,
   runConversion,
   type SourceFolder,
+  type WeightChange,
 } from '../../core/index.js';
-import { gguf, q4kBlock, q40, q41 } from './gguf_bytes.js';
+import { gguf, q4kBlock, q40, q41, q41Block } from './gguf_bytes.js';
 import {
   folderOf,
   gptqParts,
@@ -259,29 +260,62 @@ function numberNear(value: number): number {
 }
 
 describe('rounding, measured', () => {
-  test('the change is that of the dequantized weights against the formula of the format', async () => {
+  const f16 = (random: Random) => (1 + random.below(1024) / 1024) * 2 ** -(4 + random.below(6));
+
+  /** What the report must say of weights that were `source`. */
+  function expectChange(
+    weight: CoalescedInt4Tensor,
+    source: readonly number[],
+    change: WeightChange | undefined,
+  ): void {
+    const changes = [...dequantize(weight)].map((value, i) => value - source[i]!);
+    const largest = changes.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    expect(change?.isLossless).toBe(false);
+    expect(change?.largest).toBeCloseTo(largest, 12);
+    expect(change?.relativeRms).toBeCloseTo(Math.hypot(...changes) / Math.hypot(...source), 9);
+  }
+
+  // Groups of a part of a vector, of several, of whole rows; an odd number of them, and more than are rounded at once.
+  test.each([
+    [8, 128, 32],
+    [8, 96, 16],
+    [8, 192, 48],
+    [24, 288, 96],
+    [8, 512, 128],
+    [8, 1120, 1120],
+    [40, 512, 16],
+  ])('of [%i, %i] in groups of %i, the change is that of the dequantized weights', async (n, k, groupSize) => {
     const random = Random.named('rounding');
-    const [n, k, groupSize] = [8, 128, 32];
-    const f16 = () => (1 + random.below(1024) / 1024) * 2 ** -(4 + random.below(6));
-    const w: PlainNumbers = { ...numbers(n, k, groupSize), scale: Float64Array.from({ length: 32 }, f16) };
-    const { file, report } = await convertFolder(
-      folderOf(
-        gptqParts(w, (z) => z),
-        config({ ...GPTQ, checkpoint_format: 'gptq_v2' }),
-      ),
-    );
+    const scale = Float64Array.from({ length: (n * k) / groupSize }, () => f16(random));
+    const w: PlainNumbers = { ...numbers(n, k, groupSize), scale };
+    const parts = gptqParts(w, (z) => z);
+    const { file, report } = await convertFolder(folderOf(parts, config({ ...GPTQ, checkpoint_format: 'gptq_v2' })));
     const weight = await file.readWeight('m.weight');
-    expect(values(weight.scale)).toEqual([...w.scale].map(numberNear));
+    const splits = groupSize / weight.groupSize;
+    expect(values(weight.scale)).toEqual([...scale].flatMap((value) => new Array(splits).fill(numberNear(value))));
     const source = [...w.q].map((q, i) => {
       const g = Math.floor(i / k) * groups(w) + Math.floor((i % k) / groupSize);
       return (q - w.zero[g]!) * w.scale[g]!;
     });
-    const changes = [...dequantize(weight)].map((value, i) => value - source[i]!);
-    const change = report.tensors[0]!.change!;
-    expect(change.isLossless).toBe(false);
-    expect(change.largest).toBeCloseTo(Math.max(...changes.map(Math.abs)), 12);
-    expect(change.relativeRms).toBeCloseTo(Math.hypot(...changes) / Math.hypot(...source), 9);
-    expect(change.relativeRms).toBeLessThan(2 ** -8);
+    expectChange(weight, source, report.tensors[0]?.change);
+    expect(report.tensors[0]?.change?.relativeRms).toBeLessThan(2 ** -8);
+  });
+
+  test.each([1, 5, 1027])('of %i blocks of Q4_1, offsets become zero points and the change is told', async (blocks) => {
+    const random = Random.named(`offsets ${blocks}`);
+    const [d, m, q]: [number[], number[], number[]] = [[], [], []];
+    for (let i = 0; i < blocks; i++) {
+      d.push(f16(random));
+      m.push(-f16(random) * 8);
+      for (let j = 0; j < 32; j++) q.push(random.below(16));
+    }
+    const data = d.flatMap((scale, i) => q41Block(Uint8Array.from(q.slice(32 * i, 32 * i + 32)), scale, m[i]!));
+    const { file, report } = await convertGguf(gguf([{ name: 'a.weight', type: 3, dims: [32, blocks], data }]));
+    const weight = await file.readWeight('a.weight');
+    expect(values(weight.scale)).toEqual(d.map(numberNear));
+    expect(values(weight.zeroPoint)).toEqual(d.map((scale, i) => numberNear(Math.fround(-m[i]! / scale))));
+    const source = q.map((code, i) => code * d[i >> 5]! + m[i >> 5]!);
+    expectChange(weight, source, report.tensors[0]?.change);
   });
 
   test('a scale of 0: an offset of 0 gives zero point 0, any other constant is kept as (0 + 1) * c', async () => {
