@@ -14,6 +14,9 @@ const OPTIONS = ['-O3', '--noAssert', '--enable', 'simd', '--runtime', 'stub', '
 /** That v128 cannot be passed to JavaScript; it passes between files only. */
 const SILENT = ['--disableWarning', '112'];
 
+/** By the sources that went in: a page and its worker want the same module. @type {Map<string, Promise<number[]>>} */
+const compiled = new Map();
+
 /** @returns {import('vite').Plugin} */
 export function wasmKernels() {
   return {
@@ -22,8 +25,12 @@ export function wasmKernels() {
     async load(id) {
       if (!id.endsWith(SUFFIX)) return undefined;
       const path = id.slice(0, -SUFFIX.length);
-      for (const name of readdirSync(dirname(path))) this.addWatchFile(join(dirname(path), name));
-      return `export default new Uint8Array([${await compile(path)}]);`;
+      const sources = readdirSync(dirname(path)).map((name) => join(dirname(path), name));
+      for (const source of sources) this.addWatchFile(source);
+      const key = sources.map((source) => readFileSync(source, 'utf8')).join('\0');
+      const bytes = compiled.get(key) ?? compile(path);
+      compiled.set(key, bytes);
+      return `export default new Uint8Array([${await bytes}]);`;
     },
   };
 }

@@ -1,7 +1,6 @@
 // The kernels of conversion, WebAssembly with SIMD that gives the same bits on every engine, and the memory they work in.
 
 import { SamebitsError } from '../errors.js';
-import moduleBytes from './kernels/index.ts?wasm';
 
 /** Functions of kernels/index.ts; what is a place is an address in their memory. */
 export interface Kernels {
@@ -105,7 +104,7 @@ export class KernelMemory {
   /** @throws SamebitsError WEBASSEMBLY_UNAVAILABLE */
   static async create(): Promise<KernelMemory> {
     try {
-      compiled ??= WebAssembly.compile(moduleBytes);
+      compiled ??= compile();
       const memory = new WebAssembly.Memory({ initial: 1 });
       const { exports } = await WebAssembly.instantiate(await compiled, { env: { memory } });
       if (isKernels(exports)) return new KernelMemory(memory, exports);
@@ -141,6 +140,12 @@ export class KernelMemory {
 }
 
 let compiled: Promise<WebAssembly.Module> | undefined;
+
+/** Loaded when it is needed first: most who use the library convert nothing. */
+async function compile(): Promise<WebAssembly.Module> {
+  const { default: bytes } = await import('./kernels/index.ts?wasm');
+  return WebAssembly.compile(bytes);
+}
 
 function isKernels(exports: object): exports is Kernels {
   return 'roundGroups' in exports && 'regionsStart' in exports;
