@@ -1,6 +1,7 @@
 // samebits verify: every output bit of every backend against the reference.
 
 import { availableParallelism } from 'node:os';
+import { basename } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import {
   type Backend,
@@ -52,15 +53,15 @@ export function registerVerify(program: Command): void {
   program
     .command('verify')
     .description('compare every output bit of every available backend with the reference')
-    .argument('[file]', 'a samebits checkpoint; without one, the built-in case table')
+    .argument('[files...]', 'samebits checkpoints; without one, the built-in case table')
     .addOption(backendOption())
     .option('--rows <list>', `rows of activations for the weights of a file (default ${VERIFY_ROWS})`, parseRows)
-    .option('--record [path]', 'on a CUDA machine: verify the case table and the file, and write the record')
+    .option('--record [path]', 'on a CUDA machine: verify the case table and the files, and write the record')
     .option('--soak <count>', 'instead: this many small cases of mean values, drawn from the seed', parseCount)
     .option('--seed <seed>', 'seed of the soak', parseSeed, 1)
     .option('--threads <count>', 'threads of the soak (default: the cores less two; 1 on software)', parseThreads)
     .option('--json', 'print the results as JSON')
-    .action((file: string | undefined, options: VerifyOptions) => verify(file, options));
+    .action((files: readonly string[], options: VerifyOptions) => verify(files, options));
 }
 
 function parseRows(text: string): readonly number[] {
@@ -87,25 +88,29 @@ function parseSeed(text: string): number {
   throw new InvalidArgumentError('Expected an integer, 0 or more.');
 }
 
-async function verify(file: string | undefined, options: VerifyOptions): Promise<void> {
+async function verify(files: readonly string[], options: VerifyOptions): Promise<void> {
+  refuseSameNames(files);
   const available = await openAvailable(selectedBackends(options.backend), options.backend !== undefined);
   try {
     if (!available.backends.some(({ name }) => name !== 'cpu')) throw nothingToCompare(available);
-    if (options.soak !== undefined) return await runSoak(file, options, options.soak, available);
+    if (options.soak !== undefined) return await runSoak(files, options, options.soak, available);
     if (options.record !== undefined) requireCuda(available);
     const results: ParityResult[] = [];
-    if (file === undefined || options.record !== undefined) {
+    if (files.length === 0 || options.record !== undefined) {
       results.push(...(await verifySubjects(builtInSubjects(), available.backends)));
     }
-    if (file !== undefined) {
+    for (const file of files) {
       await withSamebitsFile(file, async (packed) => {
-        const subjects = [...packed.weights.keys()].map((name) => ({
-          weight: name,
-          load: async () => {
-            const weight = await packed.readWeight(name);
-            return { weight, inputs: fileInputs(name, weight.k, options.rows) };
-          },
-        }));
+        const subjects = [...packed.weights.keys()].map((tensor) => {
+          const name = files.length > 1 ? `${basename(file)}: ${tensor}` : tensor;
+          return {
+            weight: name,
+            load: async () => {
+              const weight = await packed.readWeight(tensor);
+              return { weight, inputs: fileInputs(name, weight.k, options.rows) };
+            },
+          };
+        });
         results.push(...(await verifySubjects(subjects, available.backends)));
       });
     }
@@ -118,12 +123,25 @@ async function verify(file: string | undefined, options: VerifyOptions): Promise
   }
 }
 
-async function runSoak(file: string | undefined, options: VerifyOptions, count: number, available: Available) {
-  if (file !== undefined || options.record !== undefined) {
+/** Of several files, the names tell their weights apart. */
+function refuseSameNames(files: readonly string[]): void {
+  const names = files.map((file) => basename(file));
+  const again = names.find((name, i) => names.indexOf(name) < i);
+  if (again === undefined) return;
+  throw new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'files that are verified together must differ in their names',
+    expected: 'each name once',
+    got: `${again} twice`,
+    fix: 'Rename one, or run the two one after the other.',
+  });
+}
+
+async function runSoak(files: readonly string[], options: VerifyOptions, count: number, available: Available) {
+  if (files.length > 0 || options.record !== undefined) {
     throw new SamebitsError('ARGUMENT_INVALID', {
       rule: '--soak draws its own cases and is not recorded',
       expected: 'neither a file nor --record beside it',
-      got: file === undefined ? '--record' : file,
+      got: files[0] ?? '--record',
       fix: 'Run the two one after the other.',
     });
   }

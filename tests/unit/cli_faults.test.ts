@@ -2,7 +2,7 @@
 
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { Command } from 'commander';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { CpuBackend, type DeviceBuffer, type DeviceWeight, type Plan, type PlanStep } from '../../core/index.js';
@@ -10,6 +10,7 @@ import { registerBench } from '../../node/commands/bench.js';
 import { registerVerify } from '../../node/commands/verify.js';
 import { convertFile } from '../../node/file_convert.js';
 import { openAvailable } from '../../node/open_available.js';
+import { FORMATS_FOLDER } from './format_fixtures.js';
 
 vi.mock('../../node/open_available.js');
 
@@ -88,6 +89,16 @@ describe('verify', () => {
   test('exits 0 and says so when every bit is equal', async () => {
     expect(await run(false, 'verify')).toBeUndefined();
     expect(out).toMatch(/webgpu \(.*\): (\d+) of \1 results equal the reference's, bit for bit\./);
+  });
+
+  test('takes several files, and names their weights by both', async () => {
+    const paths = ['awq', 'mlx'].map((name) => join(folder, `${name}.safetensors`));
+    for (const path of paths) await convertFile(join(FORMATS_FOLDER, basename(path, '.safetensors')), path);
+    expect(await run(false, 'verify', ...paths, '--rows', '1,2')).toBeUndefined();
+    for (const name of ['awq', 'mlx']) expect(out).toContain(`${name}.safetensors: m.weight m2 `);
+    expect(out).toMatch(/4 of 4 results equal/);
+    const again = run(false, 'verify', ...paths, join(folder, '../elsewhere/mlx.safetensors'));
+    await expect(again).rejects.toMatchObject({ code: 'ARGUMENT_INVALID', got: 'mlx.safetensors twice' });
   });
 
   test('writes no record without CUDA', async () => {
