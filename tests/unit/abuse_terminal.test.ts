@@ -240,6 +240,17 @@ describe('a reader that leaves', () => {
     expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' });
   });
 
+  test('of the report does not end convert', async () => {
+    const out = join(folder, 'left.safetensors');
+    const ended = await start(['convert', join(root, 'tests/data/gemma4-kjv-6m'), out], async (child) => {
+      child.stdout?.destroy();
+    });
+    expect(ended).toMatchObject({ code: 0, signal: null });
+    expect(ended.stderr).not.toMatch(/^\s+at |Error/m);
+    expect(existsSync(out)).toBe(true);
+    rmSync(out);
+  });
+
   test('of stderr does not change the exit code', async () => {
     const ended = await start(['inspect', '/nonexistent'], async (child) => {
       child.stderr?.destroy();

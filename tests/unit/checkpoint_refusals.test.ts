@@ -6,11 +6,13 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import {
   type ErrorCode,
+  MemorySink,
   memoryFolder,
   memorySource,
   openModelCheckpoint,
   openSamebitsFile,
   planConversion,
+  writeSamebitsFile,
 } from '../../core/index.js';
 import { convertFile } from '../../node/file_convert.js';
 import { openFileSource } from '../../node/file_source.js';
@@ -52,6 +54,16 @@ const openFolder = async (files: Record<string, Uint8Array>) =>
   planConversion(await openModelCheckpoint(memoryFolder(new Map(Object.entries(files)))));
 const shards = (map: string) => openFolder({ 'model.safetensors.index.json': INDEX(map), 'a.safetensors': LINEAR });
 
+/** A config that says it is too large, and may not be read. */
+const openWithHugeConfig = () =>
+  openModelCheckpoint({
+    name: 'folder',
+    open: async (name) => {
+      if (name !== 'config.json') return memorySource(LINEAR, name);
+      return { ...memorySource(new Uint8Array(0), name), sizeBytes: 100_000_001, read: () => Promise.reject('read') };
+    },
+  });
+
 const linearPath = join(folder, 'linear.safetensors');
 writeFileSync(linearPath, LINEAR);
 
@@ -83,6 +95,7 @@ const CASES: Readonly<Record<FileCode, readonly Case[]>> = {
     ['offsets past the end', () => openWith(NORM, entry('norm', 'BF16', [2], 120, 124))],
   ],
   FILE_HEADER_TOO_LARGE: [
+    ['a config of more than 100 MB, which is not read', () => openWithHugeConfig()],
     ['100 MB and one byte', () => openBytes([0x01, 0xe1, 0xf5, 0x05, 0, 0, 0, 0])],
     ['the bytes of text', () => openBytes(new TextEncoder().encode('not a checkpoint'))],
   ],
@@ -237,6 +250,23 @@ function shardsWithExtra() {
   const index = INDEX('{"a_proj.weight":"a.safetensors"}');
   return openFolder({ 'model.safetensors.index.json': index, 'a.safetensors': extra });
 }
+
+describe('a header beyond the limit', () => {
+  test('is not written', async () => {
+    const plainTensors = Array.from({ length: 101 }, (_, i) => ({
+      name: `${i}${'x'.repeat(1_000_000)}`,
+      dtype: 'U8' as const,
+      shape: [1],
+      data: Uint8Array.of(0),
+    }));
+    const sink = new MemorySink();
+    await expect(writeSamebitsFile(sink, { weights: new Map(), plainTensors })).rejects.toMatchObject({
+      code: 'ARGUMENT_INVALID',
+      rule: 'a header must be readable',
+    });
+    expect(sink.bytes).toHaveLength(0);
+  });
+});
 
 describe('controls', () => {
   test('the tagged file opens', async () => {

@@ -44,6 +44,19 @@ const open = (bytes: Uint8Array, name = 'm.gguf', json = new Map<string, Uint8Ar
 const convert = async (bytes: Uint8Array, name?: string, json?: Map<string, Uint8Array>) =>
   runConversion(await planConversion(await open(bytes, name, json)), discardingSink);
 
+/** A file that says it is larger than the bytes it gives. */
+function sized(sizeBytes: number, bytes: Uint8Array): RandomAccessSource {
+  const inner = memorySource(bytes, 'm.gguf');
+  return { ...inner, sizeBytes, read: (offset, length) => inner.read(offset, Math.min(length, bytes.length - offset)) };
+}
+
+/** A header that counts a million tensors. */
+function manyTensors(): Uint8Array {
+  const bytes = gguf([Q40]);
+  new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(8, 1_000_000n, true);
+  return bytes;
+}
+
 const opened = (tensors: readonly GgufTensor[], options?: GgufOptions) => () => open(gguf(tensors, options));
 const value = (key: string, type: number) => new ByteWriter().string(key).u32(type);
 const patched = (offset: number, ...bytes: number[]) => {
@@ -62,6 +75,12 @@ const CASES: readonly (readonly [name: string, code: ErrorCode, attempt: () => u
   ['2^63 metadata values', 'FILE_TRUNCATED', opened([Q40], { valueCount: 2n ** 63n })],
   ['more tensors than there are', 'FILE_TRUNCATED', () => open(gguf([Q40], { tensorCount: 2n }).subarray(0, 80))],
   ['a key of 2^63 bytes', 'FILE_TRUNCATED', opened([Q40], { values: [new ByteWriter().u64(2n ** 63n)] })],
+  [
+    'more tensors than any model has, in a file that could hold them',
+    'FILE_HEADER_TOO_LARGE',
+    () => openModelCheckpoint({ name: 'folder', open: async () => sized(2 ** 40, manyTensors()) }, 'm.gguf'),
+  ],
+  ['reading what is not there', 'FILE_TENSOR_MISSING', async () => (await open(control)).files[0]?.read('nothing')],
   ['a key of 70 000 bytes', 'FILE_HEADER_TOO_LARGE', opened([Q40], { values: [value('k'.repeat(70_000), 4).u32(1)] })],
   [
     'a key that is not UTF-8',
