@@ -3,7 +3,17 @@
 import type { KernelMemory } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
+import {
+  BLOCK_BYTES,
+  COLUMN_BLOCK_BYTES,
+  checkPart,
+  FLOAT_DTYPES,
+  FloatBlock,
+  PartBlock,
+  requirePart,
+  rowBlocks,
+  rowsPerBlock,
+} from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
 import { SliceSpace } from './slice_space.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
@@ -11,6 +21,8 @@ import { describeJson, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
 
 const QWEIGHT = '.qweight';
+/** A row of codes is spread over all K rows of the part; more rows at once are longer runs of each. */
+const SLICE_BYTES = 2 * BLOCK_BYTES;
 
 /** Modules with `qweight` I32 [K, N/8]. */
 export async function importAwq(model: ModelCheckpoint, _layout: LayoutChoice): Promise<readonly Found[]> {
@@ -70,17 +82,17 @@ function awqWeight(
   }
   async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
     memory.clear();
-    const blockRows = rowsPerBlock(n, k / 2, 'columns');
-    const sliceRows = rowsPerBlock(blockRows, k / 2);
+    const blockRows = rowsPerBlock(n, k / 2, COLUMN_BLOCK_BYTES);
+    const sliceRows = rowsPerBlock(blockRows, k / 2, SLICE_BYTES);
     const codes = new PartBlock(memory, qweight, blockRows, 'columns', 8);
     const zeros = new PartBlock(memory, qzeros, blockRows, 'columns', 8);
     const scale = new FloatBlock(memory, scales, blockRows, sliceRows, 'columns');
     const space = new SliceSpace(memory, sliceRows, k, nGroups);
     const { transposeAwq, unpackZeroPoints } = memory.kernels;
-    for (const { firstRow, n: blockN } of rowBlocks(n, k / 2, 'columns')) {
+    for (const { firstRow, n: blockN } of rowBlocks(n, k / 2, COLUMN_BLOCK_BYTES)) {
       let blockBytes = 0;
       for (const part of [codes, zeros, scale]) blockBytes += await part.read(firstRow, blockN);
-      for (const { firstRow: row, n: rows } of rowBlocks(blockN, k / 2)) {
+      for (const { firstRow: row, n: rows } of rowBlocks(blockN, k / 2, SLICE_BYTES)) {
         transposeAwq(codes.address(row), codes.stride, k, rows / 8, space.qdata.address);
         scale.widen(row, rows, space.scale);
         const [from, to] = [zeros.address(row), space.second.address];

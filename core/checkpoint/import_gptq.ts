@@ -4,7 +4,16 @@ import { actOrderError, refuseActOrder } from './group_order.js';
 import type { KernelMemory } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
+import {
+  COLUMN_BLOCK_BYTES,
+  checkPart,
+  FLOAT_DTYPES,
+  FloatBlock,
+  PartBlock,
+  requirePart,
+  rowBlocks,
+  rowsPerBlock,
+} from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
 import { SliceSpace } from './slice_space.js';
 import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
@@ -118,7 +127,7 @@ async function gptqWeight(
 
   async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
     memory.clear();
-    const blockRows = rowsPerBlock(n, k / 2, 'columns');
+    const blockRows = rowsPerBlock(n, k / 2, COLUMN_BLOCK_BYTES);
     const sliceRows = rowsPerBlock(blockRows, k / 2);
     const codes = new PartBlock(memory, qweight, blockRows, 'columns');
     const zeros = new PartBlock(memory, qzeros, blockRows, 'columns', 8);
@@ -126,7 +135,7 @@ async function gptqWeight(
     const space = new SliceSpace(memory, sliceRows, k, nGroups);
     const { transpose32, unpackZeroPoints } = memory.kernels;
     const [wordAddend, addend] = ADDENDS[rule];
-    for (const { firstRow, n: blockN } of rowBlocks(n, k / 2, 'columns')) {
+    for (const { firstRow, n: blockN } of rowBlocks(n, k / 2, COLUMN_BLOCK_BYTES)) {
       let blockBytes = 0;
       for (const part of [codes, zeros, scale]) blockBytes += await part.read(firstRow, blockN);
       for (const { firstRow: row, n: rows } of rowBlocks(blockN, k / 2)) {

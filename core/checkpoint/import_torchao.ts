@@ -4,7 +4,17 @@ import { SamebitsError } from '../errors.js';
 import type { KernelMemory, Kernels } from './kernel_memory.js';
 import type { LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
-import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
+import {
+  BLOCK_BYTES,
+  COLUMN_BLOCK_BYTES,
+  checkPart,
+  FLOAT_DTYPES,
+  FloatBlock,
+  PartBlock,
+  requirePart,
+  rowBlocks,
+  rowsPerBlock,
+} from './part_reader.js';
 import { SliceSpace } from './slice_space.js';
 import {
   type Found,
@@ -131,16 +141,17 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
   }
   const told = layout.given(['signed', 'unsigned']);
   const isSigned = (told ?? (qdata.dtype === 'I8' ? 'signed' : 'unsigned')) === 'signed';
-  const by = order === 'native' ? 'columns' : 'rows';
+  const [by, blockBytes] =
+    order === 'native' ? (['columns', COLUMN_BLOCK_BYTES] as const) : (['rows', BLOCK_BYTES] as const);
   async function* slices(memory: KernelMemory): AsyncGenerator<SourceRows> {
     memory.clear();
-    const blockRows = rowsPerBlock(n, kHalf, by);
+    const blockRows = rowsPerBlock(n, kHalf, blockBytes);
     const sliceRows = rowsPerBlock(blockRows, kHalf);
     const space = new SliceSpace(memory, sliceRows, k, nGroups);
     const codes = new PartBlock(memory, qdata, sliceRows, 'rows', 1, space.qdata);
     const scales = new FloatBlock(memory, scale, blockRows, sliceRows, by);
     const zeros = new FloatBlock(memory, zeroPoint, blockRows, sliceRows, by);
-    for (const { firstRow, n: blockN } of rowBlocks(n, kHalf, by)) {
+    for (const { firstRow, n: blockN } of rowBlocks(n, kHalf, blockBytes)) {
       let blockBytes = 0;
       for (const part of [scales, zeros]) blockBytes += await part.read(firstRow, blockN);
       for (const { firstRow: row, n: rows } of rowBlocks(blockN, kHalf)) {

@@ -6,9 +6,9 @@ import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
 
 /** Bytes of the largest part that are worked on at once. */
-const BLOCK_BYTES = 2 * 2 ** 20;
-/** The same for parts that are read by columns, whose pieces would otherwise be small. */
-const COLUMN_BLOCK_BYTES = 32 * 2 ** 20;
+export const BLOCK_BYTES = 2 * 2 ** 20;
+/** Of parts by columns, those that are read at once: their pieces would otherwise be small. */
+export const COLUMN_BLOCK_BYTES = 32 * 2 ** 20;
 /** Zero points are packed eight rows to a word, so blocks start at multiples of eight. */
 const BLOCK_ROWS = 8;
 const READS_AT_ONCE = 16;
@@ -17,8 +17,7 @@ const READS_AT_ONCE = 16;
 export type By = 'rows' | 'columns';
 
 /** How many of `n` rows a block holds, the last one apart. */
-export function rowsPerBlock(n: number, rowBytes: number, by: By = 'rows'): number {
-  const blockBytes = by === 'rows' ? BLOCK_BYTES : COLUMN_BLOCK_BYTES;
+export function rowsPerBlock(n: number, rowBytes: number, blockBytes = BLOCK_BYTES): number {
   return Math.min(n, Math.max(BLOCK_ROWS, Math.floor(blockBytes / rowBytes / BLOCK_ROWS) * BLOCK_ROWS));
 }
 
@@ -26,9 +25,9 @@ export function rowsPerBlock(n: number, rowBytes: number, by: By = 'rows'): numb
 export function* rowBlocks(
   n: number,
   rowBytes: number,
-  by: By = 'rows',
+  blockBytes = BLOCK_BYTES,
 ): Generator<{ readonly firstRow: number; readonly n: number }> {
-  const rows = rowsPerBlock(n, rowBytes, by);
+  const rows = rowsPerBlock(n, rowBytes, blockBytes);
   for (let firstRow = 0; firstRow < n; firstRow += rows) yield { firstRow, n: Math.min(rows, n - firstRow) };
 }
 
