@@ -119,6 +119,7 @@ describe('a server that serves ranges', () => {
       const model = await openModelCheckpoint(folder);
       const sink = new MemorySink();
       await runConversion(await planConversion(model), sink);
+      await model.close();
       return sink.bytes;
     };
     const files = Object.fromEntries(
