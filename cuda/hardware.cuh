@@ -23,29 +23,14 @@ __device__ __forceinline__ char *shared_memory() {
   return bytes;
 }
 
-// Starts a copy of 16 bytes from global to shared memory; only the calling lane may count on it. sm_75 has no such copy and
-// waits for its bytes here.
+// Starts a copy of 16 bytes from global to shared memory; Barrier::arrive_when_copied tells when it is there. sm_75 has no such
+// copy and waits for its bytes here.
 __device__ __forceinline__ void copy_async(void *to, const void *from) {
 #if __CUDA_ARCH__ >= 800
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
 #else
   *static_cast<uint4 *>(to) = __ldcs(static_cast<const uint4 *>(from));
-#endif
-}
-
-// Closes a group of copies.
-__device__ __forceinline__ void commit_copies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-// Waits until at most NEWER groups of this thread are under way.
-template <int NEWER>
-__device__ __forceinline__ void await_copies() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(NEWER) : "memory");
 #endif
 }
 
@@ -80,9 +65,21 @@ struct Barrier {
 #endif
   }
 
-  // For a whole warp. No phase may be waited for once the next one is over.
+  // As arrive(), once the copies that this thread has started have come.
+  __device__ __forceinline__ void arrive_when_copied() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(address()) : "memory");
+#else
+    arrive();
+#endif
+  }
+
+  // Whether a phase is over: one answer for a whole warp. No phase may be asked for once the next one is over.
+  __device__ __forceinline__ bool is_over(int phase) const { return __all_sync(ALL_LANES, parity_says_over(phase)) != 0; }
+
+  // For a whole warp, as above.
   __device__ __forceinline__ void wait(int phase) {
-    while (!is_over(phase)) {
+    while (!wait_a_while(phase)) {
     }
 #if __CUDA_ARCH__ < 800
     __threadfence_block();
@@ -91,16 +88,8 @@ struct Barrier {
   }
 
  private:
-  __device__ __forceinline__ bool is_over(int phase) const {
-#if __CUDA_ARCH__ >= 900
-    // Sleeps a while before it says no: warps that ask again and again hold up those that work.
-    uint32_t over;
-    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-                 : "=r"(over)
-                 : "r"(address()), "r"(phase & 1)
-                 : "memory");
-    return over != 0;
-#elif __CUDA_ARCH__ >= 800
+  __device__ __forceinline__ bool parity_says_over(int phase) const {
+#if __CUDA_ARCH__ >= 800
     uint32_t over;
     asm volatile("{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
                  : "=r"(over)
@@ -110,6 +99,20 @@ struct Barrier {
 #else
     const volatile unsigned *const words = reinterpret_cast<const volatile unsigned *>(&state);
     return static_cast<int>(words[0] - words[1] * (static_cast<unsigned>(phase) + 1u)) >= 0;
+#endif
+  }
+
+  __device__ __forceinline__ bool wait_a_while(int phase) const {
+#if __CUDA_ARCH__ >= 900
+    // Sleeps a while before it says no: warps that ask again and again hold up those that work.
+    uint32_t over;
+    asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                 : "=r"(over)
+                 : "r"(address()), "r"(phase & 1)
+                 : "memory");
+    return over != 0;
+#else
+    return parity_says_over(phase);
 #endif
   }
 

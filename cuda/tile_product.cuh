@@ -71,7 +71,7 @@ __device__ __forceinline__ void multiply(int64_t (&total)[M][ROWS_PER_LANE], con
   }
 }
 
-// Sums over the four lanes of a row; lane (g, t) gets row 8 t + g of its tile.
+// Sums over the four lanes of a row; lane (g, t) gets row 8 t + g of the tile.
 __device__ __forceinline__ int64_t sum_over_blocks(const int64_t (&total)[ROWS_PER_LANE]) {
   const int lane = threadIdx.x % WARP;
   const bool first = (lane & 1) == 0, second = (lane & 2) == 0;

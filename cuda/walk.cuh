@@ -7,14 +7,17 @@
 namespace samebits {
 
 constexpr int MAX_ROWS = SAMEBITS_ROWS_PER_PASS;
-// The more, the less a warp's latency matters; with more rows of x each needs more registers.
-__host__ __device__ constexpr int warps_of(int m) { return m == 1 ? 16 : 12; }
+// With more rows of x each needs more registers; with fewer, more warps would leave each a shorter ring.
+constexpr int WARPS = 12;
 // Where shared memory is small.
 constexpr int FEW_WARPS = 6;
-// More chunks ahead give nothing; fewer would wait for every load.
-constexpr int MAX_STAGES = 5, MIN_STAGES = 2;
+// Chunks of a warp that are in shared memory or on their way there. What is more is not worth its place.
+constexpr int MAX_STAGES = 6, MIN_STAGES = 2;
 // Below this, more chunks ahead are better than a second copy of x.
 constexpr int ENOUGH_STAGES = 3;
+// Chunks of a warp that are on their way at a time: enough to keep memory busy, and no more, for what else the multiprocessor
+// asks of memory, activations and other blocks' sums, waits behind all of them.
+constexpr int MAX_FLYING = 2;
 // Descriptions of steps that are in shared memory at a time.
 constexpr int KNOWN_STEPS = 8;
 constexpr uint64_t TAIL_PENDING = 0x8080808080808080u;  // no T is so large
@@ -30,25 +33,35 @@ struct Walk {
   int x_bytes[2];  // of each copy
 };
 
-// Tiles whose sums may be on their way from the warps at a time.
-__host__ __device__ constexpr int slots_of(int m) { return m == 1 ? 4 : 2; }
+// How the (tile, chunk) pairs of a step, tile after tile, are cut into stretches of the same length, one a warp of the grid.
+struct Cut {
+  uint32_t each;   // pairs of a stretch
+  uint32_t extra;  // and one more, so often out of 2^32
 
-// What a block shares besides, in this order: the rings, first because copies into lines that they do not fill from the
-// beginning take twice as long; partial sums [slot][warp][M][TILE_ROWS]; this; the copies of x.
-struct alignas(VECTOR_BYTES) Shared {
-  SamebitsStep steps[KNOWN_STEPS];
-  Barrier summed[slots_of(1)], freed[slots_of(1)];
-  Barrier x_ready, step_done[2];  // of steps with even and with odd numbers
-  int32_t largest_word[2][warps_of(1)][MAX_ROWS];
+  static __device__ __forceinline__ Cut of(const SamebitsStep &step, uint32_t stretches) {
+    const uint32_t pairs = static_cast<uint32_t>(step.tiles) * static_cast<uint32_t>(step.chunks);
+    const uint64_t left = pairs % stretches;
+    return {pairs / stretches, static_cast<uint32_t>(((left << 32) + stretches - 1) / stretches)};
+  }
+
+  // The first pair of a stretch; its last is before the first of the next.
+  __device__ __forceinline__ int first_of(uint32_t stretch) const {
+    return static_cast<int>(stretch * each + __umulhi(stretch, extra));
+  }
 };
 
-__host__ __device__ constexpr int partial_bytes_of(int m, int warps) { return slots_of(m) * warps * m * TILE_ROWS * 8; }
-__host__ __device__ constexpr int stage_bytes_of(int runs) { return CHUNK_CODE_BYTES + WARP * VECTOR_BYTES * runs; }
+// What a block shares besides, in this order: the rings, first because copies into lines that they do not fill from the
+// beginning take twice as long; parts of sums [warp][M][TILE_ROWS]; this; the copies of x.
+struct alignas(VECTOR_BYTES) Shared {
+  SamebitsStep steps[KNOWN_STEPS];
+  Cut cuts[KNOWN_STEPS];
+  Barrier landed[WARPS][MAX_STAGES];  // phase i: the i-th chunk in that place of the warp's ring
+  Barrier part_is_there[WARPS];       // phase i: the warp's part in step i, if it leaves one
+  int32_t largest_word[2][WARPS][MAX_ROWS];
+};
 
-// The first (tile, chunk) pair of a block in a step; its last is before the first of the next block.
-__device__ __forceinline__ int first_pair(const SamebitsStep &step, unsigned block) {
-  return static_cast<int>(static_cast<int64_t>(step.tiles) * step.chunks * block / gridDim.x);
-}
+__host__ __device__ constexpr int part_bytes_of(int m, int warps) { return warps * m * TILE_ROWS * 8; }
+__host__ __device__ constexpr int stage_bytes_of(int runs) { return CHUNK_CODE_BYTES + WARP * VECTOR_BYTES * runs; }
 
 __device__ __forceinline__ const SamebitsLinear &linear_of(const SamebitsStep &step, int tile) {
   int i = 0;
@@ -66,7 +79,7 @@ struct Division {
 inline Division divide(int shared_bytes, int m, int runs, int warps, int even_x_bytes, int odd_x_bytes) {
   Division division = {warps, 0, 0, {even_x_bytes, odd_x_bytes}, 0};
   if (even_x_bytes > 0) division.x_copies = odd_x_bytes > 0 ? 2 : 1;
-  const int used = static_cast<int>(sizeof(Shared)) + partial_bytes_of(m, warps) + even_x_bytes + odd_x_bytes;
+  const int used = static_cast<int>(sizeof(Shared)) + part_bytes_of(m, warps) + even_x_bytes + odd_x_bytes;
   const int ring_bytes = warps * stage_bytes_of(runs);
   const int stages = used > shared_bytes ? 0 : (shared_bytes - used) / ring_bytes;
   const int fewest = division.x_copies == 2 ? ENOUGH_STAGES : MIN_STAGES;
@@ -78,8 +91,8 @@ inline Division divide(int shared_bytes, int m, int runs, int warps, int even_x_
 // The best that fits: two copies of x, one, fewer warps, none.
 inline Division divide(int shared_bytes, int m, int runs, const int (&x_bytes)[2]) {
   const int larger = x_bytes[0] > x_bytes[1] ? x_bytes[0] : x_bytes[1];
-  Division division = divide(shared_bytes, m, runs, warps_of(m), x_bytes[0], x_bytes[1]);
-  if (division.stages == 0) division = divide(shared_bytes, m, runs, warps_of(m), larger, 0);
+  Division division = divide(shared_bytes, m, runs, WARPS, x_bytes[0], x_bytes[1]);
+  if (division.stages == 0) division = divide(shared_bytes, m, runs, WARPS, larger, 0);
   if (division.stages == 0 && m == 1) division = divide(shared_bytes, 1, runs, FEW_WARPS, larger, 0);
   if (division.stages == 0 && m == 1) division = divide(shared_bytes, 1, runs, FEW_WARPS, 0, 0);
   return division;

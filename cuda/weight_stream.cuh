@@ -13,41 +13,31 @@ struct Chunk {
   uint4 scales[RUNS];
 };
 
-// A warp's way through all weights, up to `stages` chunks ahead of its arithmetic.
-template <int RUNS, int WARPS_OF_BLOCK>
+// A warp's way through its stretches of all steps, up to `stages` chunks ahead of its arithmetic.
+template <int RUNS>
 class Stream {
  public:
   // `ring` is where this lane's vectors of the ring begin.
-  __device__ __forceinline__ Stream(const SamebitsStep *known, char *ring, int stages, int warp, int lane)
-      : known_(known), ring_(ring), stages_(stages), warp_(warp), lane_(lane) {}
+  __device__ __forceinline__ Stream(Shared &shared, char *ring, int stages, uint32_t stretch, int warp, int lane)
+      : shared_(shared), landed_(shared.landed[warp]), ring_(ring), stages_(stages), stretch_(stretch), lane_(lane) {}
 
-  // Asks for the next chunk, which must have a place; whether the steps up to `last_step` have one.
-  __device__ __forceinline__ bool ask(int last_step) {
-    if (pair_ >= end_) next_step(last_step);
-    if (pair_ >= end_) return false;
-    copy_chunk();
-    return true;
-  }
-
-  // Asks until the ring is full.
-  __device__ __forceinline__ void fill(int last_step) {
-    while (ahead_ < stages_ && ask(last_step)) {
+  // Starts the copies of what has a place and may be on its way, of the steps up to `last_step`.
+  __device__ __forceinline__ void advance(int last_step) {
+    while (flying_ > 0 && landed_[oldest_flying_].is_over(flying_round_)) land();
+    while (ahead_ < stages_ && flying_ < MAX_FLYING) {
+      if (pair_ >= end_) next_step(last_step);
+      if (pair_ >= end_) return;
+      copy_chunk();
     }
   }
 
   // The oldest chunk in the ring, once it is there; its place is free then.
   __device__ __forceinline__ Chunk<RUNS> take() {
-    if (ahead_ > 4) {
-      await_copies<4>();
-    } else if (ahead_ > 3) {
-      await_copies<3>();
-    } else if (ahead_ > 2) {
-      await_copies<2>();
-    } else if (ahead_ > 1) {
-      await_copies<1>();
-    } else {
-      await_copies<0>();
+    if (flying_ == ahead_) {
+      landed_[oldest_].wait(flying_round_);
+      land();
     }
+    // A lane reads what it copied itself, so that it may copy there again without asking the others.
     const char *const from = ring_ + oldest_ * stage_bytes_of(RUNS);
     Chunk<RUNS> chunk;
 #pragma unroll
@@ -64,22 +54,30 @@ class Stream {
   }
 
  private:
+  __device__ __forceinline__ void land() {
+    flying_--;
+    if (++oldest_flying_ < stages_) return;
+    oldest_flying_ = 0;
+    flying_round_++;
+  }
+
   __device__ __forceinline__ void next_step(int last_step) {
     while (pair_ >= end_ && step_ < last_step) {
-      const SamebitsStep &next = known_[++step_ % KNOWN_STEPS];
+      const SamebitsStep &next = shared_.steps[++step_ % KNOWN_STEPS];
+      const Cut cut = shared_.cuts[step_ % KNOWN_STEPS];
       chunks_ = next.chunks;
-      pair_ = first_pair(next, blockIdx.x) + warp_;
-      end_ = first_pair(next, blockIdx.x + 1);
+      pair_ = cut.first_of(stretch_);
+      end_ = cut.first_of(stretch_ + 1);
       if (pair_ >= end_) continue;
       tile_ = pair_ / chunks_;
-      chunk_ = pair_ % chunks_;
+      chunk_ = pair_ - tile_ * chunks_;
       find_linear();
     }
   }
 
   __device__ __forceinline__ void find_linear() {
     const int g = lane_ / BLOCKS_PER_CHUNK, t = lane_ % BLOCKS_PER_CHUNK;
-    const SamebitsLinear &linear = linear_of(known_[step_ % KNOWN_STEPS], tile_);
+    const SamebitsLinear &linear = linear_of(shared_.steps[step_ % KNOWN_STEPS], tile_);
     const size_t own_tile = tile_ - linear.first_tile, pair = own_tile * chunks_ + chunk_;
     codes_ = static_cast<const char *>(linear.codes) + pair * CHUNK_CODE_BYTES + lane_ * VECTOR_BYTES;
     const int group = t * linear.scale_layout.groups_per_chunk / BLOCKS_PER_CHUNK;
@@ -102,25 +100,27 @@ class Stream {
     for (int run = 0; run < RUNS; run++) {
       copy_async(to + CHUNK_CODE_BYTES + run * WARP * VECTOR_BYTES, scales + run * VECTOR_BYTES);
     }
-    commit_copies();
+    landed_[newest_].arrive_when_copied();
     newest_ = newest_ + 1 == stages_ ? 0 : newest_ + 1;
     ahead_++;
+    flying_++;
 
-    pair_ += WARPS_OF_BLOCK;
-    chunk_ += WARPS_OF_BLOCK;
-    codes_ += WARPS_OF_BLOCK * CHUNK_CODE_BYTES;
-    while (chunk_ >= chunks_) {
-      chunk_ -= chunks_;
-      tile_++;
-      scales_ += scale_tile_bytes_;
-    }
-    if (tile_ > last_tile_ && pair_ < end_) find_linear();
+    pair_++;
+    codes_ += CHUNK_CODE_BYTES;
+    if (++chunk_ < chunks_) return;
+    chunk_ = 0;
+    scales_ += scale_tile_bytes_;
+    if (++tile_ > last_tile_ && pair_ < end_) find_linear();
   }
 
-  const SamebitsStep *const known_;
+  const Shared &shared_;
+  Barrier *const landed_;
   char *const ring_;
-  const int stages_, warp_, lane_;
-  int newest_ = 0, oldest_ = 0, ahead_ = 0;
+  const int stages_;
+  const uint32_t stretch_;
+  const int lane_;
+  int newest_ = 0, oldest_ = 0, ahead_ = 0;  // places in the ring; chunks in it
+  int flying_ = 0, oldest_flying_ = 0, flying_round_ = 0;
   int step_ = -1, pair_ = 0, end_ = 0, tile_ = 0, chunk_ = 0, chunks_ = 1;
   int last_tile_ = 0, scale_tile_bytes_ = 0, scale_step_bytes_ = 0, log2_group_chunks_ = 0;
   const char *codes_ = nullptr, *scales_ = nullptr;

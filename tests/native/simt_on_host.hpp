@@ -223,6 +223,22 @@ T __shfl_xor_sync(unsigned mask, T value, int distance) {
   return simt::Block::current->gather(value)[threadIdx.x % simt::WARP ^ static_cast<unsigned>(distance)];
 }
 
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int lane) {
+  if (mask != 0xffffffffu) std::abort();
+  return simt::Block::current->gather(value)[lane];
+}
+
+inline int __any_sync(unsigned mask, int value) {
+  if (mask != 0xffffffffu) std::abort();
+  const int *const lanes = simt::Block::current->gather(value);
+  return std::any_of(lanes, lanes + simt::WARP, [](int lane) { return lane != 0; });
+}
+
+inline int __all_sync(unsigned mask, int value) { return !__any_sync(mask, value == 0); }
+
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32); }
+
 inline int __dp4a(int a, int b, int sum) {
   for (int shift = 0; shift < 32; shift += 8) sum += static_cast<int8_t>(a >> shift) * static_cast<int8_t>(b >> shift);
   return sum;
@@ -239,24 +255,21 @@ namespace samebits {
 
 inline char *shared_memory() { return simt::Block::current->shared_memory(); }
 
+struct Barrier;
+
 // A copy comes as late as it may, so that a read that does not wait for it sees what was there before.
-struct PendingCopies {
-  std::vector<std::vector<std::pair<uint4 *, uint4>>> groups{1};
+struct Copies {
+  std::vector<std::pair<uint4 *, uint4>> values;
+  Barrier *barrier = nullptr;
+  bool asked_for = false;
 };
-inline thread_local std::map<const void *, std::map<unsigned, PendingCopies>> pending_copies;
-inline PendingCopies &own_copies() { return pending_copies[simt::Block::current][threadIdx.x]; }
+inline thread_local std::map<const void *, std::map<unsigned, std::vector<Copies>>> pending_copies;
+inline std::vector<Copies> &own_copies() { return pending_copies[simt::Block::current][threadIdx.x]; }
 
 inline void copy_async(void *to, const void *from) {
-  own_copies().groups.back().emplace_back(static_cast<uint4 *>(to), *static_cast<const uint4 *>(from));
-}
-inline void commit_copies() { own_copies().groups.emplace_back(); }
-template <int NEWER>
-void await_copies() {
-  auto &groups = own_copies().groups;
-  while (groups.size() - 1 > static_cast<size_t>(NEWER)) {
-    for (const auto &[to, value] : groups.front()) *to = value;
-    groups.erase(groups.begin());
-  }
+  auto &own = own_copies();
+  if (own.empty() || own.back().barrier != nullptr) own.emplace_back();
+  own.back().values.emplace_back(static_cast<uint4 *>(to), *static_cast<const uint4 *>(from));
 }
 
 struct Barrier {
@@ -264,13 +277,37 @@ struct Barrier {
 
   void init(int of) { count = of, arrivals = 0; }
   void arrive() { arrivals++; }
+  void arrive_when_copied() { own_copies().back().barrier = this; }
+  // Copies come at the second question, or when a thread waits.
+  bool is_over(int phase) {
+    let_copies_come(false);
+    const bool over = arrivals >= (phase + 1) * count;
+    return __all_sync(0xffffffffu, over) != 0;
+  }
   void wait(int phase) {
+    let_copies_come(true);
     while (arrivals < (phase + 1) * count) simt::Block::current->look_again();
     if (arrivals >= (phase + 2) * count) {
       std::fprintf(stderr, "a barrier was waited for after the next phase was over\n");
       std::abort();
     }
     __syncwarp();
+  }
+
+ private:
+  void let_copies_come(bool now) {
+    auto &own = own_copies();
+    for (size_t i = 0; i < own.size(); i++) {
+      if (own[i].barrier != this) continue;
+      if (!now && !own[i].asked_for) {
+        own[i].asked_for = true;
+        return;
+      }
+      for (const auto &[to, value] : own[i].values) *to = value;
+      own.erase(own.begin() + static_cast<std::ptrdiff_t>(i));
+      arrivals++;
+      return;
+    }
   }
 };
 
