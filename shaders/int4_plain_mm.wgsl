@@ -35,9 +35,9 @@ const ROUNDER_BITS = 0x4b400000;
 /// Instead of an exponent: a row with Inf or NaN.
 const NAN_ROW = 0x7fffffff;
 /// bits(P(128)): the word of a block with e_b = 0 and the least significand.
-const UNIT_WORD = 0x3c010204;
+const UNIT_SCALE_WORD = 0x3c010204;
 /// The least word, relative to its row, that counts: e_b - E_x = -100.
-const MIN_RELATIVE_WORD = UNIT_WORD - (100 << 23);
+const MIN_RELATIVE_WORD = UNIT_SCALE_WORD - (100 << 23);
 const NAN_BITS = 0x7fc00000u;
 const LOW_NIBBLES = vec4(0x0f0f0f0fu);
 
@@ -85,8 +85,9 @@ struct Codes {
 @group(0) @binding(1) var<storage, read> run_terms: array<vec2<u32>>;
 @group(0) @binding(2) var<storage, read_write> quantized: array<atomic<u32>>;
 
-/// The tile's outputs as bf16 bits, where they are quantized.
+/// The tile's outputs as bf16 bits, where they are quantized, and the largest magnitude of each row.
 var<workgroup> y_blocks: array<u32, BLOCK_SIZE * ROWS>;
+var<workgroup> y_maxima: array<atomic<u32>, ROWS>;
 var<workgroup> run_sums: array<atomic<i32>, 2u * ROWS>;
 
 /// A block of one row of x.
@@ -122,9 +123,9 @@ fn terms_per_row(blocks: u32) -> u32 {
 }
 
 /// E_x of row m of x, or NAN_ROW.
-fn row_exponent(m: u32) -> i32 {
+fn row_exponent_of(m: u32) -> i32 {
   let word = i32(run_terms[m * terms_per_row(p_1.blocks)].x - WORD_BIAS);
-  return select(select((word - UNIT_WORD) >> 23u, 0, word == ZERO_WORD), NAN_ROW, word == NAN_WORD);
+  return select(select((word - UNIT_SCALE_WORD) >> 23u, 0, word == ZERO_BLOCK), NAN_ROW, word == NAN_BLOCK);
 }
 
 /// A block of row m of x, or one that adds nothing.
@@ -169,7 +170,7 @@ fn add_block(total: vec2<i32>, w: vec4<u32>, words: vec2<u32>, x: Block) -> vec2
 }
 
 /// The f32 bits of T * 2^exponent, T = total.x * 2^18 + total.y: one rounding, ties to even.
-fn rounded(total: vec2<i32>, exponent: i32) -> u32 {
+fn output_bits(total: vec2<i32>, exponent: i32) -> u32 {
   // T as a sign and a magnitude of 49 bits in two words.
   let lo_mask = (1 << LO_BITS) - 1;
   var hi = total.x + (total.y >> LO_BITS);
@@ -207,35 +208,37 @@ fn rounded(total: vec2<i32>, exponent: i32) -> u32 {
 }
 
 /// f32 bits to bf16 bits, ties to even; the one NaN that gets here keeps its pattern.
-fn bf16_bits(bits: u32) -> u32 {
+fn bf16_from_result(bits: u32) -> u32 {
   return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
 }
 
 /// The bits of an output from its sum.
-fn output_bits(sum: vec2<i32>, weight_exponent: i32, e_x: i32) -> u32 {
-  return select(rounded(sum, weight_exponent + e_x - FRACTION_BITS), NAN_BITS, e_x == NAN_ROW);
+fn result_bits(sum: vec2<i32>, weight_exponent: i32, e_x: i32) -> u32 {
+  return select(output_bits(sum, weight_exponent + e_x - FRACTION_BITS), NAN_BITS, e_x == NAN_ROW);
 }
 
-/// Quantizes the tile's outputs, one block of each row: block `block` of rows m_base .. of the x that y will be. They are in
-/// y_blocks; a thread makes one word of codes.
+/// Stores the tile's outputs, and quantizes them: one block of each row, block `block` of rows m_base .. of the x that y will
+/// be. They are in y_blocks; a thread stores two of them as a word, and makes a word of codes.
 fn quantize_outputs(thread: u32, m_base: u32, block: u32, blocks: u32) {
   workgroupBarrier();
+  for (var i = 2u * thread; i < BLOCK_SIZE * ROWS; i += 2u * THREADS) {
+    let first = (m_base + i / BLOCK_SIZE) * blocks * BLOCK_SIZE + block * BLOCK_SIZE + i % BLOCK_SIZE;
+    atomicStore(&y_1[first / 2u], y_blocks[i] | (y_blocks[i + 1u] << 16u));
+  }
   let runs = BLOCK_SIZE / RUN_SIZE;
   let m = thread / 8u;
   let word = thread % 8u;
   // Words 0 .. 3 hold even k, words 4 .. 7 odd ones, each of 8 consecutive k.
   let run = word % 4u * 8u / RUN_SIZE;
-  var amax = 0u;
+  var block_max = 0u;
   if m < ROWS {
-    for (var i = 0u; i < BLOCK_SIZE; i++) {
-      amax = max(amax, magnitude_of(y_blocks[m * BLOCK_SIZE + i]));
-    }
-    let inverse = inverse_of(amax);
+    block_max = atomicLoad(&y_maxima[m]);
+    let inverse = inverse_of(block_max);
     var packed = 0u;
     var sum = 0;
     for (var i = 0u; i < 4u; i++) {
       let k = word % 4u * 8u + word / 4u + 2u * i;
-      let code = quantize_one(y_blocks[m * BLOCK_SIZE + k], amax, inverse);
+      let code = quantize_code(y_blocks[m * BLOCK_SIZE + k], block_max, inverse);
       packed |= (u32(code) & 0xffu) << (8u * i);
       sum += code;
     }
@@ -247,10 +250,11 @@ fn quantize_outputs(thread: u32, m_base: u32, block: u32, blocks: u32) {
     // Four sevenths of the words are codes.
     let row = arrayLength(&quantized) / 7u * 4u + 2u * (m_base + m) * terms_per_row(blocks);
     let term = row + 2u * (1u + runs * block + run);
-    atomicStore(&quantized[term], u32(scale_word(amax)));
+    let scale_word = u32(scale_word_of(block_max));
+    atomicStore(&quantized[term], scale_word);
     atomicStore(&quantized[term + 1u], bitcast<u32>(f32(atomicLoad(&run_sums[2u * m + run]))));
     if word == 0u {
-      atomicMax(&quantized[row], u32(scale_word(amax)) + WORD_BIAS);
+      atomicMax(&quantized[row], scale_word + WORD_BIAS);
     }
   }
 }

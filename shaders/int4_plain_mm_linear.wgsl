@@ -24,7 +24,7 @@ fn store_LINEAR(index: u32, bits: u32) {
     // nobody, and must survive.
     let shift = 16u * (index & 1u);
     atomicAnd(&y_LINEAR[index / 2u], ~(0xffffu << shift));
-    atomicOr(&y_LINEAR[index / 2u], bf16_bits(bits) << shift);
+    atomicOr(&y_LINEAR[index / 2u], bf16_from_result(bits) << shift);
   } else {
     atomicStore(&y_LINEAR[index], bits);
   }
@@ -71,7 +71,7 @@ fn linear_LINEAR(tile: u32, pass_of_rows: u32, thread: u32) {
   var w = load_LINEAR(rows, firsts, min(a, last), min(a + between, last));
   var exponents: array<i32, MAX_ROWS>;
   for (var m = 0u; m < ROWS; m++) {
-    exponents[m] = row_exponent(m_base + m);
+    exponents[m] = row_exponent_of(m_base + m);
   }
   loop {
     let b = a + between;
@@ -121,11 +121,14 @@ fn linear_LINEAR(tile: u32, pass_of_rows: u32, thread: u32) {
     }
     let n = n_base + row;
     if n < p_LINEAR.n {
-      let e_x = row_exponent(m_base + m);
-      let bits = output_bits(sum_of(team, output, added), p_LINEAR.weight_exponent, e_x);
-      store_LINEAR((m_base + m) * p_LINEAR.n_total + p_LINEAR.n_first + n, bits);
-      if QUANTIZES {
-        y_blocks[m * BLOCK_SIZE + team * WEIGHT_ROWS + row] = bf16_bits(bits);
+      let e_x = row_exponent_of(m_base + m);
+      let bits = result_bits(sum_of(team, output, added), p_LINEAR.weight_exponent, e_x);
+      if QUANTIZES && LINEARu == 1u {
+        let value = bf16_from_result(bits);
+        y_blocks[m * BLOCK_SIZE + team * WEIGHT_ROWS + row] = value;
+        atomicMax(&y_maxima[m], magnitude_of(value));
+      } else {
+        store_LINEAR((m_base + m) * p_LINEAR.n_total + p_LINEAR.n_first + n, bits);
       }
     }
   }

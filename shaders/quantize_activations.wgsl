@@ -37,7 +37,7 @@ struct Params {
 @group(0) @binding(3) var<uniform> p: Params;
 
 var<workgroup> row_max: array<atomic<u32>, ROW_MAXIMA>;
-var<workgroup> block_max: array<atomic<u32>, BLOCKS_PER_WORKGROUP>;
+var<workgroup> block_maxima: array<atomic<u32>, BLOCKS_PER_WORKGROUP>;
 var<workgroup> run_sum: array<atomic<i32>, 2u * BLOCKS_PER_WORKGROUP>;
 
 /// The largest magnitude among 8 bf16 values.
@@ -70,17 +70,17 @@ fn quantize_activations(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(lo
     }
     atomicMax(&row_max[lane % ROW_MAXIMA], scanned);
   }
-  atomicMax(&block_max[lane / LANES_PER_BLOCK], largest(words));
+  atomicMax(&block_maxima[lane / LANES_PER_BLOCK], largest(words));
   workgroupBarrier();
 
-  let amax = atomicLoad(&block_max[lane / LANES_PER_BLOCK]);
-  let inverse = inverse_of(amax);
+  let block_max = atomicLoad(&block_maxima[lane / LANES_PER_BLOCK]);
+  let inverse = inverse_of(block_max);
   var even = 0u;
   var odd = 0u;
   var sum = 0;
   for (var i = 0u; i < 4u; i++) {
-    let low = quantize_one(words[i] & 0xffffu, amax, inverse);
-    let high = quantize_one(words[i] >> 16u, amax, inverse);
+    let low = quantize_code(words[i] & 0xffffu, block_max, inverse);
+    let high = quantize_code(words[i] >> 16u, block_max, inverse);
     even |= (u32(low) & 0xffu) << (8u * i);
     odd |= (u32(high) & 0xffu) << (8u * i);
     sum += low + high;
@@ -96,14 +96,14 @@ fn quantize_activations(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(lo
     let first_term = workgroup.y * (1u + lanes_per_row / lanes_per_run);
     if lane % lanes_per_run == 0u {
       let asum = f32(atomicLoad(&run_sum[lane / lanes_per_run]));
-      run_terms[first_term + 1u + column / lanes_per_run] = vec2(u32(scale_word(amax)), bitcast<u32>(asum));
+      run_terms[first_term + 1u + column / lanes_per_run] = vec2(u32(scale_word_of(block_max)), bitcast<u32>(asum));
     }
     if column == 0u {
       var row_largest = 0u;
       for (var i = 0u; i < ROW_MAXIMA; i++) {
         row_largest = max(row_largest, atomicLoad(&row_max[i]));
       }
-      run_terms[first_term] = vec2(u32(scale_word(row_largest)) + WORD_BIAS, 0u);
+      run_terms[first_term] = vec2(u32(scale_word_of(row_largest)) + WORD_BIAS, 0u);
     }
   }
 }

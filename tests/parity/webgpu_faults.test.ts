@@ -88,7 +88,7 @@ const FAULTS: readonly Fault[] = [
   },
   {
     name: 'quotients that are guessed badly',
-    edits: [['return 1.0 / f32(significand_of(amax));', 'return 0.99 / f32(significand_of(amax));']],
+    edits: [['return 1.0 / f32(significand_of(block_max));', 'return 0.99 / f32(significand_of(block_max));']],
   },
   { name: 'the block after the last', edits: [['counts && bits >= MIN', 'bits >= MIN']] },
   {
@@ -96,7 +96,7 @@ const FAULTS: readonly Fault[] = [
     edits: [['vec4(0u, 1u, 2u, 3u) % WEIGHT_ROWS', 'vec4(0u, 0u, 2u, 3u) % WEIGHT_ROWS']],
   },
   { name: 'rows with NaN that count', edits: [['e_x == NAN_ROW)', 'e_x == NAN_ROW - 1)']] },
-  { name: 'E_x of the first block', edits: [['u32(scale_word(row_largest)) +', 'u32(scale_word(amax)) +']] },
+  { name: 'E_x of the first block', edits: [['u32(scale_word_of(row_largest)) +', 'u32(scale_word_of(block_max)) +']] },
   {
     name: 'bf16 output that is cut off',
     edits: [['(bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u', 'bits >> 16u']],

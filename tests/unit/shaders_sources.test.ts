@@ -28,7 +28,7 @@ describe('constants', () => {
   test('of the twins agree with each other and with the reference', () => {
     for (const source of [quantize, matmul]) {
       expect(constant(source, 'BLOCK_SIZE')).toBe(BLOCK_SIZE);
-      expect(constant(source, 'NAN_WORD')).toBe(0x7fffffff);
+      expect(constant(source, 'NAN_BLOCK')).toBe(0x7fffffff);
       expect(constant(source, 'WORD_BIAS')).toBe(0x40000000);
     }
     expect(constant(matmul, 'NAN_BITS')).toBe(0x7fc00000);
@@ -48,7 +48,7 @@ describe('constants', () => {
     const inverse = Number(/^const INV_127 = ([0-9.]+);/m.exec(quantize)?.[1]);
     expect(inverse).toBe(Math.fround(1 / 127));
     const bits = (value: number) => new Uint32Array(Float32Array.of(value).buffer)[0]!;
-    expect(constant(matmul, 'UNIT_WORD')).toBe(bits(inverse));
+    expect(constant(matmul, 'UNIT_SCALE_WORD')).toBe(bits(inverse));
     // So a word tells its exponent: P(255) < 2 P(128).
     expect(bits(Math.fround((255 / 128) * inverse))).toBeLessThan(bits(inverse) + (1 << 23));
   });
