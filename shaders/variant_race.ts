@@ -12,12 +12,21 @@ import type { CompiledKernel, Pipelines } from './pipelines.js';
 const N = 4096;
 const K = 2048;
 const GROUP_SIZE = 32;
-const FIRST_ROWS = 64;
 const ROWS_PER_TILE = TILES.plain.teams * TILES.plain.weightRows;
-const ROWS_FACTOR = 8;
-/** Dispatches of a measurement grow with its rows: one of 64 rows, 16 of all. */
-const ROWS_PER_REPEAT = 256;
-/** A measurement of this length tells variants apart. */
+interface Round {
+  readonly rows: number;
+  readonly dispatches: number;
+}
+/** Each does some ten times what the one before it did, so that the slowest device ends the first and the fastest needs the last. */
+const ROUNDS: readonly Round[] = [
+  { rows: 64, dispatches: 1 },
+  { rows: 512, dispatches: 2 },
+  { rows: N, dispatches: 16 },
+  { rows: N, dispatches: 128 },
+  { rows: N, dispatches: 1024 },
+];
+const ROUND_FACTOR = 8;
+/** A measurement of this length tells variants apart; what takes less is the time of a submission. */
 const ENOUGH_MS = 2;
 export const BUDGET_MS = 50;
 /** How much faster a variant must be than the one before it in the list. */
@@ -43,7 +52,9 @@ export async function fasterOf(
   if (entrants.length === 1) return { pipelines: entrants[0]!.pipelines, why: 'the only one here' };
   const elapsedMs = await race(guard, entrants, now);
   let best = 0;
-  for (let i = 1; i < entrants.length; i++) if (elapsedMs[i]! * MIN_GAIN < elapsedMs[best]!) best = i;
+  if (Math.max(...elapsedMs) >= ENOUGH_MS) {
+    for (let i = 1; i < entrants.length; i++) if (elapsedMs[i]! * MIN_GAIN < elapsedMs[best]!) best = i;
+  }
   const times = entrants.map(({ pipelines }, i) => {
     const time = elapsedMs[i]!;
     return `${nameOf(pipelines.variant)} ${Number.isFinite(time) ? `${time.toPrecision(3)} ms` : 'not in time'}`;
@@ -51,7 +62,7 @@ export async function fasterOf(
   return { pipelines: entrants[best]!.pipelines, why: `measured at the start: ${times.join(', ')}` };
 }
 
-/** The time of each on as many rows as fit the budget. */
+/** The time of each on as much work as fits the budget. */
 async function race(guard: DeviceGuard, entrants: readonly Entrant[], now: Clock): Promise<number[]> {
   const { device } = guard;
   const buffers: GPUBuffer[] = [];
@@ -71,21 +82,22 @@ async function race(guard: DeviceGuard, entrants: readonly Entrant[], now: Clock
       return [codes, terms, nobody, storage((N * K) / 2), storage(N * blocks * 4), storage(N * 4), params];
     });
     // The first use clears the buffers and ends what a driver has put off of a compilation.
-    for (const entrant of entrants) await timeOnce(guard, entrant, bindings, ROWS_PER_TILE, now);
+    for (const entrant of entrants)
+      await timeOnce(guard, entrant, bindings, { rows: ROWS_PER_TILE, dispatches: 1 }, now);
     const start = now();
     let elapsedMs = entrants.map(() => 0);
-    for (let rows = FIRST_ROWS; rows <= N; rows *= ROWS_FACTOR) {
+    for (const work of ROUNDS) {
       const round: number[] = [];
       for (const entrant of entrants) {
         if (round.length === 0 || now() - start < BUDGET_MS) {
-          round.push(await timeOnce(guard, entrant, bindings, rows, now));
+          round.push(await timeOnce(guard, entrant, bindings, work, now));
         }
       }
       // A round that ran out of time compares nothing; the first one is always finished by what was cheap enough.
       if (round.length === entrants.length) elapsedMs = round;
-      else if (rows === FIRST_ROWS) elapsedMs = entrants.map((_, i) => round[i] ?? Number.POSITIVE_INFINITY);
+      else if (work === ROUNDS[0]) elapsedMs = entrants.map((_, i) => round[i] ?? Number.POSITIVE_INFINITY);
       const spent = now() - start;
-      if (Math.max(...round) > ENOUGH_MS || spent * ROWS_FACTOR > BUDGET_MS) break;
+      if (Math.max(...round) >= ENOUGH_MS || spent * ROUND_FACTOR > BUDGET_MS) break;
     }
     return elapsedMs;
   } finally {
@@ -97,7 +109,7 @@ async function timeOnce(
   guard: DeviceGuard,
   { kernel: { pipeline, bindGroupLayout } }: Entrant,
   bindings: readonly GPUBufferBinding[],
-  rows: number,
+  { rows, dispatches }: Round,
   now: Clock,
 ): Promise<number> {
   const { device } = guard;
@@ -107,8 +119,7 @@ async function timeOnce(
     const pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, bind(device, bindGroupLayout, bindings));
-    const workgroups = rows / ROWS_PER_TILE;
-    for (let done = 0; done < rows; done += ROWS_PER_REPEAT) pass.dispatchWorkgroups(workgroups);
+    for (let i = 0; i < dispatches; i++) pass.dispatchWorkgroups(rows / ROWS_PER_TILE);
     pass.end();
     device.queue.submit([encoder.finish()]);
     return guard.settle('the choice of a kernel variant', device.queue.onSubmittedWorkDone());

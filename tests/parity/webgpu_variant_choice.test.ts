@@ -61,6 +61,23 @@ test('a clock of any speed: the race ends within its time and the measurement th
   }
 });
 
+test('on a device so fast that only submissions are measured, their times decide nothing', async (context) => {
+  const { guard, entrants } = await entrantsOn(context);
+  const { device } = guard;
+  const createBindGroup = device.createBindGroup.bind(device);
+  const [slow, fast] = entrants;
+  let nowMs = 0;
+  const bind = vi.spyOn(device, 'createBindGroup').mockImplementation((descriptor) => {
+    if (descriptor.layout === slow!.kernel.bindGroupLayout) nowMs += 1;
+    return createBindGroup(descriptor);
+  });
+  const submit = vi.spyOn(device.queue, 'submit').mockImplementation(() => undefined);
+  const { pipelines } = await fasterOf(guard, [slow!, fast!], () => nowMs);
+  submit.mockRestore();
+  bind.mockRestore();
+  expect(pipelines).toBe(slow!.pipelines);
+});
+
 test('the faster one is chosen, whatever the order', async (context) => {
   const { guard, entrants } = await entrantsOn(context);
   const { device } = guard;
