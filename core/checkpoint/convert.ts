@@ -124,8 +124,7 @@ function formatsOf(tensors: readonly Selection[]): string {
  * Reads every tensor once, in slices, and writes the planned file to `sink`. Never holds more than a few slices.
  * The file is whole only when this resolves.
  * @throws SamebitsError WEIGHT_NOT_FINITE, SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, WEIGHT_EXPONENT_OUT_OF_RANGE, naming
- * the tensor; WEBASSEMBLY_UNAVAILABLE; what source and sink throw; the reason of
- * `control.signal`
+ * the tensor; WEBASSEMBLY_UNAVAILABLE, HOST_OUT_OF_MEMORY; what source and sink throw; the reason of `control.signal`
  */
 export async function runConversion(
   plan: ConversionPlan,
@@ -168,7 +167,7 @@ export type Advance = (bytes: number) => void;
 export class ConversionBuffers {
   #kernels: Promise<KernelMemory> | undefined;
 
-  /** @throws SamebitsError WEBASSEMBLY_UNAVAILABLE */
+  /** @throws SamebitsError WEBASSEMBLY_UNAVAILABLE, HOST_OUT_OF_MEMORY */
   kernels(): Promise<KernelMemory> {
     this.#kernels ??= KernelMemory.create();
     return this.#kernels;

@@ -23,7 +23,10 @@ export interface DequantizedSource {
   readonly format: string;
   /** Row-major; [N, K] of a weight. */
   readonly shape: readonly number[];
-  /** All values in order. A 4-bit weight's are the exact ones of its format, rounded once to f32. */
+  /**
+   * All values in order. A 4-bit weight's are the exact ones of its format, rounded once to f32.
+   * @throws SamebitsError SCALE_NOT_FINITE; WEBASSEMBLY_UNAVAILABLE, HOST_OUT_OF_MEMORY; what the source throws
+   */
   slices(): AsyncGenerator<Float32Array<ArrayBuffer>>;
 }
 

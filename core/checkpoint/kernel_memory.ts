@@ -101,7 +101,7 @@ export class KernelMemory {
     this.#end = kernels.regionsStart();
   }
 
-  /** @throws SamebitsError WEBASSEMBLY_UNAVAILABLE */
+  /** @throws SamebitsError WEBASSEMBLY_UNAVAILABLE, HOST_OUT_OF_MEMORY */
   static async create(): Promise<KernelMemory> {
     try {
       compiled ??= compile();
@@ -111,7 +111,8 @@ export class KernelMemory {
       throw new TypeError('the module lacks a kernel');
     } catch (cause) {
       compiled = undefined;
-      throw unavailable(cause);
+      // What engines throw where there is no memory, or none of the address space that they reserve for one.
+      throw cause instanceof RangeError ? outOfMemory(PAGE_BYTES, cause) : unavailable(cause);
     }
   }
 
@@ -155,14 +156,18 @@ function grow(memory: WebAssembly.Memory, pages: number): void {
   try {
     memory.grow(pages);
   } catch (cause) {
-    throw new SamebitsError('HOST_OUT_OF_MEMORY', {
-      rule: 'some rows of a weight must fit into memory',
-      expected: `${pages * PAGE_BYTES} bytes more`,
-      got: cause instanceof Error ? cause.message : String(cause),
-      fix: 'Close what else takes memory.',
-      cause,
-    });
+    throw outOfMemory(pages * PAGE_BYTES, cause);
   }
+}
+
+function outOfMemory(sizeBytes: number, cause: unknown): SamebitsError {
+  return new SamebitsError('HOST_OUT_OF_MEMORY', {
+    rule: 'some rows of a weight must fit into memory',
+    expected: `${sizeBytes} bytes more`,
+    got: cause instanceof Error ? cause.message : String(cause),
+    fix: 'Close what else takes memory.',
+    cause,
+  });
 }
 
 function unavailable(cause: unknown): SamebitsError {

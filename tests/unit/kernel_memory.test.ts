@@ -38,6 +38,18 @@ describe('regions', () => {
     expect(() => memory.take(2 ** 33)).toThrow(expect.objectContaining({ code: 'HOST_OUT_OF_MEMORY' }));
     expect(memory.take(64).bytes()).toHaveLength(64);
   });
+
+  test('without memory for the first page, it is memory that is missing, not WebAssembly', async () => {
+    class Memory {
+      constructor() {
+        throw new RangeError('WebAssembly.Memory(): could not allocate memory');
+      }
+    }
+    vi.stubGlobal('WebAssembly', { compile: WebAssembly.compile, Memory });
+    await expect(convertOne()).rejects.toMatchObject({ code: 'HOST_OUT_OF_MEMORY' });
+    vi.unstubAllGlobals();
+    await expect(convertOne()).resolves.toMatchObject({ packedCount: 1 });
+  });
 });
 
 describe('without WebAssembly', () => {
