@@ -6,12 +6,6 @@ export function u16View(bytes: Uint8Array<ArrayBuffer>): Uint16Array<ArrayBuffer
   return new Uint16Array(buffer, byteOffset, byteLength / 2);
 }
 
-/** u32 elements over `bytes`; copies when they do not start aligned. */
-export function u32View(bytes: Uint8Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
-  const { buffer, byteOffset, byteLength } = aligned(bytes, 4);
-  return new Uint32Array(buffer, byteOffset, byteLength / 4);
-}
-
 /** i32 elements over `bytes`; copies when they do not start aligned. */
 export function i32View(bytes: Uint8Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
   const { buffer, byteOffset, byteLength } = aligned(bytes, 4);
@@ -27,11 +21,6 @@ export function f32View(bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffe
 /** The bytes of 16-bit elements. */
 export function bytesOf(values: Uint16Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-}
-
-/** The bytes, moved where they do not start at a multiple of 4, so that words can be written in place. */
-export function wordAligned(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  return aligned(bytes, 4);
 }
 
 function aligned(bytes: Uint8Array<ArrayBuffer>, alignment: number): Uint8Array<ArrayBuffer> {
