@@ -152,15 +152,15 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
     const scales = new FloatBlock(memory, scale, blockRows, sliceRows, by);
     const zeros = new FloatBlock(memory, zeroPoint, blockRows, sliceRows, by);
     for (const { firstRow, n: blockN } of rowBlocks(n, kHalf, blockBytes)) {
-      let blockBytes = 0;
-      for (const part of [scales, zeros]) blockBytes += await part.read(firstRow, blockN);
+      let groupBytes = 0;
+      for (const part of [scales, zeros]) groupBytes += await part.read(firstRow, blockN);
       for (const { firstRow: row, n: rows } of rowBlocks(blockN, kHalf)) {
         const codeBytes = await codes.read(firstRow + row, rows);
         if (isSigned) memory.kernels.flipSigns(space.qdata.address, codeBytes);
         scales.widen(row, rows, space.scale);
         zeros.widen(row, rows, space.second);
         if (told === undefined) refuseDoubtful({ name, layout, isSigned }, memory.kernels, space, rows * nGroups);
-        const readBytes = codeBytes + (blockBytes * rows) / blockN;
+        const readBytes = codeBytes + (groupBytes * rows) / blockN;
         yield { firstRow: firstRow + row, n: rows, space, readBytes };
       }
     }

@@ -1,4 +1,4 @@
-// Codes of 4 bits put into qdata's order: even k in the low, odd k in the high nibble.
+// Codes of 4 bits put into qdata's order, even k in the low, odd k in the high nibble; and packed zero points as numbers.
 
 /** Sixteen codes in the low nibbles of each vector, the first lowest, to sixteen bytes of two codes. */
 export function pairs(first: v128, second: v128): v128 {

@@ -31,7 +31,7 @@ export function fromF16(bits: v128): v128 {
 
 /**
  * @param units f32[count], what `least` and `most` are multiples of; 0 where they are multiples of 1
- * @returns the first of f32[count] that lies beyond both ends, in either order, or -1; NaN lies nowhere
+ * @returns the index of the first of f32[count] below `least` or above `most`, or -1; NaN is neither
  */
 export function firstOutside(values: usize, units: usize, count: usize, least: f64, most: f64): isize {
   for (let i: usize = 0; i < count; i++) {

@@ -19,7 +19,7 @@ export const scales: usize = memory.data(8 * 512, 16);
 export const offsets: usize = memory.data(8 * 512, 16);
 export const slopes: usize = memory.data(8 * 512, 16);
 export const shifts: usize = memory.data(8 * 512, 16);
-/** usize: groups that are no scale and zero point for the operator, and were rounded to 0. */
+/** u32: groups that are no scale and zero point for the operator, and were rounded to 0. */
 export const specials: usize = memory.data(4 * 512, 16);
 
 /**

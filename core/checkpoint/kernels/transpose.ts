@@ -7,7 +7,7 @@ const SQUARE_32: usize = 4;
 const SQUARE_16: usize = 8;
 
 /**
- * usize[rows, columns] -> usize[columns, rows]
+ * u32[rows, columns] -> u32[columns, rows]
  * @param stride bytes from a row of the source to the next
  */
 export function transpose32(source: usize, stride: usize, rows: usize, columns: usize, out: usize): void {
