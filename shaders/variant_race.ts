@@ -17,7 +17,7 @@ interface Round {
   readonly rows: number;
   readonly dispatches: number;
 }
-/** Each does some ten times what the one before it did, so that the slowest device ends the first and the fastest needs the last. */
+/** Each does 8 to 64 times what the one before it did, so that the slowest device ends the first and the fastest needs the last. */
 const ROUNDS: readonly Round[] = [
   { rows: 64, dispatches: 1 },
   { rows: 512, dispatches: 2 },
@@ -25,6 +25,7 @@ const ROUNDS: readonly Round[] = [
   { rows: N, dispatches: 128 },
   { rows: N, dispatches: 1024 },
 ];
+/** How many times as long as all before it the next round is expected to take; one that would pass the budget is not begun. */
 const ROUND_FACTOR = 8;
 /** A measurement of this length tells variants apart; what takes less is the time of a submission. */
 const ENOUGH_MS = 2;
