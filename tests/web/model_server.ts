@@ -54,8 +54,9 @@ function answerPage(response: ServerResponse, path: 'page' | 'strict'): void {
 
 /** Of the built package and what it imports. */
 function answerFile(response: ServerResponse, path: string): void {
-  const file = join(ROOT, normalize(path));
-  const isOurs = /^(dist|node_modules\/@noble)\//.test(path) && existsSync(file);
+  const inRoot = normalize(path);
+  const file = join(ROOT, inRoot);
+  const isOurs = /^(dist|node_modules\/@noble)\//.test(inRoot) && existsSync(file);
   if (!isOurs) response.writeHead(404).end();
   else response.writeHead(200, { 'Content-Type': 'text/javascript' }).end(readFileSync(file));
 }
