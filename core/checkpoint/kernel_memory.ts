@@ -90,7 +90,9 @@ export class Region {
   }
 }
 
-/** One weight at a time works in it. It grows to what the largest one took and is used again: fresh pages cost more than work. */
+/**
+ * One weight at a time works in it. It grows to what the largest one took and is used again: fresh pages cost more than work.
+ */
 export class KernelMemory {
   #end: number;
 
@@ -111,7 +113,7 @@ export class KernelMemory {
       throw new TypeError('the module lacks a kernel');
     } catch (cause) {
       compiled = undefined;
-      // What engines throw where there is no memory, or none of the address space that they reserve for one.
+      // What engines throw without memory, or without the address space that they reserve for it: some 10 GB.
       throw cause instanceof RangeError ? outOfMemory(PAGE_BYTES, cause) : unavailable(cause);
     }
   }
@@ -165,7 +167,7 @@ function outOfMemory(sizeBytes: number, cause: unknown): SamebitsError {
     rule: 'some rows of a weight must fit into memory',
     expected: `${sizeBytes} bytes more`,
     got: cause instanceof Error ? cause.message : String(cause),
-    fix: 'Close what else takes memory.',
+    fix: 'Free memory; where ulimit -v limits addresses, run Node with --disable-wasm-trap-handler.',
     cause,
   });
 }
