@@ -18,6 +18,7 @@ test('a head of 705 MB runs on a device with default limits, in slices that fit 
   const { maxStorageBufferBindingSize } = device.limits;
   expect((N * K) / 2).toBeGreaterThan(5 * maxStorageBufferBindingSize);
   const backend = await WebGPUBackend.create(device, { ownsDevice: true });
+  context.onTestFinished(() => backend.dispose());
   const tensor = CoalescedInt4Tensor.fromInt4Tensor(syntheticWeight(N, K, GROUP_SIZE));
   const weight = await backend.upload(tensor);
   if (!(weight instanceof WebGPUWeight)) throw new Error('not a WebGPUWeight');
@@ -41,5 +42,4 @@ test('a head of 705 MB runs on a device with default limits, in slices that fit 
     Float32Array.from(rows, (row) => outputs[row]!),
     rows.length,
   );
-  await backend.dispose();
 });
