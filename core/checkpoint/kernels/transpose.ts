@@ -1,33 +1,46 @@
 // Matrices that formats keep the other way round, turned into rows: squares in registers, tiles in the cache.
 
-/** Columns and rows of a tile of 32-bit words: a line of the cache. */
+/** Rows of a tile: of 32-bit words, a line of the cache. */
 const TILE: usize = 16;
-/** Rows and columns of the square that is turned in registers. */
-const SQUARE_32: usize = 4;
-const SQUARE_16: usize = 8;
 
 /**
  * u32[rows, columns] -> u32[columns, rows]
  * @param stride bytes from a row of the source to the next
  */
 export function transpose32(source: usize, stride: usize, rows: usize, columns: usize, out: usize): void {
-  const outStride: usize = 4 * rows;
-  const wholeRows = rows - (rows % SQUARE_32);
-  const wholeColumns = columns - (columns % SQUARE_32);
+  transpose<u32>(source, stride, rows, columns, out);
+}
+
+/** As above, of u16. */
+export function transpose16(source: usize, stride: usize, rows: usize, columns: usize, out: usize): void {
+  transpose<u16>(source, stride, rows, columns, out);
+}
+
+function transpose<T>(source: usize, stride: usize, rows: usize, columns: usize, out: usize): void {
+  const bytes: usize = sizeof<T>();
+  const square: usize = 16 / bytes;
+  const outStride = bytes * rows;
+  const wholeRows = rows - (rows % square);
+  const wholeColumns = columns - (columns % square);
   for (let r: usize = 0; r < wholeRows; r += TILE) {
     const rowEnd = min(r + TILE, wholeRows);
-    for (let c: usize = 0; c < wholeColumns; c += SQUARE_32) {
-      for (let row = r; row < rowEnd; row += SQUARE_32) {
-        square32(source + row * stride + 4 * c, stride, out + c * outStride + 4 * row, outStride);
+    for (let c: usize = 0; c < wholeColumns; c += square) {
+      for (let row = r; row < rowEnd; row += square) {
+        const from = source + row * stride + bytes * c;
+        const to = out + c * outStride + bytes * row;
+        if (sizeof<T>() === 4) square32(from, stride, to, outStride);
+        else square16(from, stride, to, outStride);
       }
     }
   }
   for (let c: usize = 0; c < columns; c++) {
     const first = c < wholeColumns ? wholeRows : 0;
-    for (let r = first; r < rows; r++) store<u32>(out + c * outStride + 4 * r, load<u32>(source + r * stride + 4 * c));
+    for (let r = first; r < rows; r++)
+      store<T>(out + c * outStride + bytes * r, load<T>(source + r * stride + bytes * c));
   }
 }
 
+/** 4 x 4 words. */
 function square32(from: usize, stride: usize, to: usize, outStride: usize): void {
   const a = v128.load(from);
   const b = v128.load(from + stride);
@@ -43,29 +56,7 @@ function square32(from: usize, stride: usize, to: usize, outStride: usize): void
   v128.store(to + 3 * outStride, v128.shuffle<i64>(abHigh, cdHigh, 1, 3));
 }
 
-/**
- * u16[rows, columns] -> u16[columns, rows]
- * @param stride bytes from a row of the source to the next
- */
-export function transpose16(source: usize, stride: usize, rows: usize, columns: usize, out: usize): void {
-  const outStride: usize = 2 * rows;
-  const wholeRows = rows - (rows % SQUARE_16);
-  const wholeColumns = columns - (columns % SQUARE_16);
-  for (let r: usize = 0; r < wholeRows; r += TILE) {
-    const rowEnd = min(r + TILE, wholeRows);
-    for (let c: usize = 0; c < wholeColumns; c += SQUARE_16) {
-      for (let row = r; row < rowEnd; row += SQUARE_16) {
-        square16(source + row * stride + 2 * c, stride, out + c * outStride + 2 * row, outStride);
-      }
-    }
-  }
-  for (let c: usize = 0; c < columns; c++) {
-    const first = c < wholeColumns ? wholeRows : 0;
-    for (let r = first; r < rows; r++) store<u16>(out + c * outStride + 2 * r, load<u16>(source + r * stride + 2 * c));
-  }
-}
-
-/** Three rounds that interleave: neighbours in pairs, pairs in fours, fours in rows of eight. */
+/** 8 x 8 half words, in three rounds that interleave: neighbours in pairs, pairs in fours, fours in rows of eight. */
 function square16(from: usize, stride: usize, to: usize, outStride: usize): void {
   const a = v128.load(from);
   const b = v128.load(from + stride);
