@@ -20,18 +20,22 @@ export interface Dispatch {
   readonly workgroups: readonly [number, number, number];
 }
 
-/** x bf16[M, K] and y [M, N] of one linear, as ranges of buffers. */
-export interface LinearOperands {
-  readonly x: GPUBufferBinding;
+/** y [M, N] of one linear, as a range of a buffer; its x comes as codes. */
+export interface MatmulOperands {
   readonly weight: WebGPUWeight;
   readonly y: GPUBufferBinding;
   readonly m: number;
   readonly outputType: OutputType;
 }
 
+/** The same with x bf16[M, K], which is to be quantized. */
+export interface LinearOperands extends MatmulOperands {
+  readonly x: GPUBufferBinding;
+}
+
 /** Linears on the same x: all have one M, output type, run size and layout, and no two one y. */
-export interface LinearGroup {
-  readonly linears: readonly LinearOperands[];
+export interface LinearGroup<Operands extends MatmulOperands = MatmulOperands> {
+  readonly linears: readonly Operands[];
   /** Where the codes of x are, or come to be. */
   readonly activations: QuantizedActivations;
   /** Where the first linear's y goes as codes too, for a linear that reads it; N is then a multiple of 32. */
@@ -52,13 +56,13 @@ export interface LinearKernels {
 /** One row slice of a linear's weight, and its operands. */
 interface Share {
   readonly slice: WeightSlice;
-  readonly operands: LinearOperands;
+  readonly operands: MatmulOperands;
 }
 
 export async function linearKernels(
   pipelines: Pipelines,
   workspaces: Workspaces,
-  linears: readonly LinearOperands[],
+  linears: readonly MatmulOperands[],
   quantizesY = false,
 ): Promise<LinearKernels> {
   const { weight, m, outputType } = linears[0]!;
@@ -83,7 +87,7 @@ export async function linearKernels(
 export function quantizeDispatch(
   { guard }: Pipelines,
   { quantize }: LinearKernels,
-  { linears, activations }: LinearGroup,
+  { linears, activations }: LinearGroup<LinearOperands>,
 ): Dispatch {
   const { x, weight, m } = linears[0]!;
   const bindGroup = bind(guard.device, quantize.bindGroupLayout, [
@@ -131,7 +135,7 @@ export function isTiled({ n, slices }: WebGPUWeight): boolean {
 }
 
 /** The first linear of a group is the one whose y may be quantized; it comes first in every dispatch that it is in. */
-function holdsFirst(shares: readonly Share[], linears: readonly LinearOperands[]): boolean {
+function holdsFirst(shares: readonly Share[], linears: readonly MatmulOperands[]): boolean {
   return shares[0]!.operands === linears[0];
 }
 
@@ -142,7 +146,7 @@ function tilesOf(shares: readonly Share[], quantizes: boolean): number {
 }
 
 /** Which slices go together: as many as a dispatch takes, but never two of one weight, which write to the same y. */
-function dispatchShares(linears: readonly LinearOperands[], maxLinears: number): Share[][] {
+function dispatchShares(linears: readonly MatmulOperands[], maxLinears: number): Share[][] {
   const dispatches: Share[][] = [];
   const slices = Math.max(...linears.map(({ weight }) => weight.slices.length));
   for (let i = 0; i < slices; i++) {

@@ -34,7 +34,14 @@ export interface CompiledKernel {
   readonly bindGroupLayout: GPUBindGroupLayout;
 }
 
-type BindingType = 'read-only-storage' | 'storage' | 'uniform';
+export type BindingType = 'read-only-storage' | 'storage' | 'uniform';
+
+/** A kernel before it is compiled; its module is told from others by its entry point and the number of its bindings. */
+export interface KernelSource {
+  readonly entryPoint: string;
+  readonly code: string;
+  readonly bindings: readonly BindingType[];
+}
 
 // In the order of the bindings; uniforms come last.
 const QUANTIZE_BINDINGS: readonly BindingType[] = ['read-only-storage', 'storage', 'storage', 'uniform'];
@@ -67,7 +74,8 @@ export class Pipelines {
 
   /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */
   quantize(runSize: number): Promise<CompiledKernel> {
-    return this.#pipeline('quantize_activations', QUANTIZE_SOURCE, QUANTIZE_BINDINGS, { RUN_SIZE: runSize });
+    const source = { entryPoint: 'quantize_activations', code: QUANTIZE_SOURCE, bindings: QUANTIZE_BINDINGS };
+    return this.compile(source, { RUN_SIZE: runSize });
   }
 
   /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */
@@ -75,7 +83,8 @@ export class Pipelines {
     const { reduction } = this.variant;
     const { teams, weightRows } = quantizes ? TILES.quantizing : TILES.plain;
     const bindings = [...SHARED_BINDINGS, ...Array.from({ length: linears }, () => LINEAR_BINDINGS).flat()];
-    return this.#pipeline('int4_plain_mm', matmulSource(this.variant, linears), bindings, {
+    const source = { entryPoint: 'int4_plain_mm', code: matmulSource(this.variant, linears), bindings };
+    return this.compile(source, {
       TEAMS: teams,
       WEIGHT_ROWS: weightRows,
       QUANTIZES: Number(quantizes),
@@ -89,19 +98,19 @@ export class Pipelines {
 
   /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */
   readBandwidth(): Promise<CompiledKernel> {
-    return this.#pipeline('read_bandwidth', READ_SOURCE, READ_BINDINGS, {});
+    return this.compile({ entryPoint: 'read_bandwidth', code: READ_SOURCE, bindings: READ_BINDINGS }, {});
   }
 
-  #pipeline(
-    entryPoint: string,
-    code: string,
-    bindings: readonly BindingType[],
-    constants: Record<string, number>,
-  ): Promise<CompiledKernel> {
+  /**
+   * One specialisation of a kernel; `constants` are its overrides.
+   * @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message
+   */
+  compile(source: KernelSource, constants: Readonly<Record<string, number>>): Promise<CompiledKernel> {
+    const { entryPoint, bindings } = source;
     const label = `${entryPoint} ${bindings.length} ${JSON.stringify(constants)}`;
     return once(this.#compiled, label, async () => {
       const kernel = await once(this.#kernels, `${entryPoint} ${bindings.length}`, () =>
-        makeKernel(this.guard, entryPoint, code, bindings),
+        makeKernel(this.guard, source),
       );
       const { module, layout, bindGroupLayout } = kernel;
       const what = `the compilation of ${label}`;
@@ -126,12 +135,7 @@ function once<T>(made: Map<string, Promise<T>>, key: string, make: () => Promise
   return value;
 }
 
-async function makeKernel(
-  guard: DeviceGuard,
-  entryPoint: string,
-  code: string,
-  bindings: readonly BindingType[],
-): Promise<Kernel> {
+async function makeKernel(guard: DeviceGuard, { entryPoint, code, bindings }: KernelSource): Promise<Kernel> {
   const { device } = guard;
   const what = `the compilation of ${entryPoint}`;
   const { value: module, accepted } = guard.scoped(what, () => device.createShaderModule({ label: entryPoint, code }));

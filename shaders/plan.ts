@@ -7,6 +7,7 @@ import type { WebGPUWeight } from './device_weight.js';
 import {
   type Dispatch,
   type LinearGroup,
+  type LinearOperands,
   linearKernels,
   matmulDispatches,
   quantizeDispatch,
@@ -117,7 +118,7 @@ export async function preparePlan(parts: PlanParts, steps: readonly PlannedStep[
       groups.map(async (group) => {
         const { operands } = group.steps[0]!;
         const { producer } = group;
-        const linearGroup: LinearGroup = {
+        const linearGroup: LinearGroup<LinearOperands> = {
           linears: group.steps.map((step) => step.operands),
           activations: (producer && handed.of.get(producer)) ?? (await workspaces.get(operands.m * operands.weight.k)),
           quantizedY: handed.of.get(group) ?? null,

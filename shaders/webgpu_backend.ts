@@ -31,6 +31,7 @@ import { SamebitsError } from '../core/errors.js';
 import { Int4Tensor } from '../core/int4_tensor.js';
 import { activationRows, checkRows } from '../core/limits.js';
 import { type Activations, bf16Activations } from '../core/linear.js';
+import type { DecoderSource, DeviceDecoder, LoadOptions } from '../core/model/decoder_backend.js';
 import type { OutputType } from '../core/reference.js';
 import { weightExponent } from '../core/validate.js';
 import { describeDevice } from './adapter.js';
@@ -48,6 +49,7 @@ import { preparePlan, WebGPUPlan } from './plan.js';
 import { measureReadBandwidth } from './read_roof.js';
 import { timePasses, timingMethod } from './timing.js';
 import { chooseVariant, type VariantChoice, type VariantOptions } from './variant_choice.js';
+import { loadDecoder } from './webgpu_decoder.js';
 import { uploadSlices, type WeightData } from './weight_upload.js';
 import { Workspaces } from './workspace.js';
 
@@ -251,6 +253,26 @@ export class WebGPUBackend implements Backend {
     });
   }
 
+  /**
+   * Puts a decoder's weights on the device.
+   * @throws SamebitsError SHAPE_MISMATCH, GROUP_SIZE_UNSUPPORTED, DEVICE_LIMIT, DEVICE_OUT_OF_MEMORY; whatever the source
+   * throws, or the signal's reason
+   */
+  loadDecoder(source: DecoderSource, options: LoadOptions = {}): Promise<DeviceDecoder> {
+    return this.#lifetime.track(() => {
+      const host = {
+        guard: this.#guard,
+        lifetime: this.#lifetime,
+        pipelines: this.#pipelines,
+        workspaces: this.#workspaces,
+        staging: this.#staging,
+        handles: this.#handles,
+        upload: (weight: CoalescedInt4Tensor) => this.#uploadValid(weight, weight.weightExponent, {}),
+      };
+      return loadDecoder(host, source, requireObject(options, 'the options of a load'));
+    });
+  }
+
   async dispose(): Promise<void> {
     await this.#lifetime.end();
     for (const handle of [...this.#handles]) handle.dispose();
@@ -274,7 +296,7 @@ export class WebGPUBackend implements Backend {
     return this.#uploadValid(valid, weightExponent(valid.scale, valid.zeroPoint), {});
   }
 
-  async #uploadValid(valid: WeightData, exponent: number, options: UploadOptions): Promise<DeviceWeight> {
+  async #uploadValid(valid: WeightData, exponent: number, options: UploadOptions): Promise<WebGPUWeight> {
     const onProgress = checkedProgress(options);
     const slices = await uploadSlices(this.#guard, valid, exponent, this.#maxBindingBytes, onProgress);
     const uploaded = new WebGPUWeight(this, valid, slices, (weight) => this.#handles.delete(weight));

@@ -106,7 +106,7 @@ describe('files', () => {
 
 describe('kernels', () => {
   const wgsl = filesIn('shaders', '.wgsl').filter(
-    (path) => !/^(?:dot4|reduce|block)_|_linear\.wgsl$/.test(basename(path)),
+    (path) => !/^(?:dot4|reduce|block)_|_linear\.wgsl$|^elementary\.wgsl$/.test(basename(path)),
   );
   const cuda = filesIn('cuda', '.cu').filter((path) => /\b__global__\b/.test(withoutComments(textOf(path))));
   const stems = (paths: readonly string[]) => paths.map((path) => basename(path, extname(path))).sort();

@@ -1,0 +1,79 @@
+// What the host gives a step: its first position, and the cosines and sines of its positions for every kind of layer.
+
+import { type DecoderConfig, type LayerConfig, TOKENS_PER_STEP } from '../core/model/decoder_config.js';
+import { rotaryFrequencies, rotaryTable } from '../core/model/rotary.js';
+import { SLOT_BYTES } from './device_weight.js';
+import { BufferUsage } from './gpu_flags.js';
+
+/** Layers that turn alike. */
+interface RotaryKind {
+  readonly key: string;
+  readonly frequencies: Float32Array;
+  /** Words from the begin of the buffer. */
+  readonly firstWord: number;
+}
+
+/** One small buffer, written before a step; a queue keeps the writes and the steps in their order. */
+export class StepInputs {
+  readonly #kinds: readonly RotaryKind[];
+  readonly #bytes: ArrayBuffer;
+
+  constructor(readonly config: DecoderConfig) {
+    const kinds: RotaryKind[] = [];
+    let sizeBytes = SLOT_BYTES;
+    for (const layer of config.layers) {
+      const key = keyOf(layer);
+      if (kinds.some((kind) => kind.key === key)) continue;
+      kinds.push({ key, frequencies: rotaryFrequencies(layer), firstWord: sizeBytes / 4 });
+      sizeBytes += Math.ceil(rotaryBytes(layer) / SLOT_BYTES) * SLOT_BYTES;
+    }
+    this.#kinds = kinds;
+    this.#bytes = new ArrayBuffer(sizeBytes);
+  }
+
+  get sizeBytes(): number {
+    return this.#bytes.byteLength;
+  }
+
+  /** Call inside an error scope; the buffer is the caller's. */
+  create(device: GPUDevice): GPUBuffer {
+    const usage = BufferUsage.UNIFORM | BufferUsage.STORAGE | BufferUsage.COPY_DST;
+    return device.createBuffer({ label: 'step inputs', size: this.sizeBytes, usage });
+  }
+
+  /** {u32 position}, a uniform. */
+  position(buffer: GPUBuffer): GPUBufferBinding {
+    return { buffer, offset: 0, size: SLOT_BYTES };
+  }
+
+  /** {cos, sin} f32[M, D/2] of a layer. */
+  rotary(buffer: GPUBuffer, layer: LayerConfig): GPUBufferBinding {
+    const { firstWord } = this.#kinds.find(({ key }) => key === keyOf(layer))!;
+    return { buffer, offset: firstWord * 4, size: rotaryBytes(layer) };
+  }
+
+  /** For `count` tokens from `position`. */
+  write(queue: GPUQueue, buffer: GPUBuffer, position: number, count: number): void {
+    const values = new Float32Array(this.#bytes);
+    new Uint32Array(this.#bytes)[0] = position;
+    for (const { frequencies, firstWord } of this.#kinds) {
+      for (let m = 0; m < count; m++) {
+        const { cos, sin } = rotaryTable(frequencies, position + m);
+        const first = firstWord + 2 * m * frequencies.length;
+        for (let i = 0; i < frequencies.length; i++) {
+          values[first + 2 * i] = cos[i]!;
+          values[first + 2 * i + 1] = sin[i]!;
+        }
+      }
+    }
+    queue.writeBuffer(buffer, 0, this.#bytes);
+  }
+}
+
+function keyOf({ headSize, rotaryTheta, rotaryFrequencies }: LayerConfig): string {
+  return `${headSize} ${rotaryTheta} ${rotaryFrequencies}`;
+}
+
+function rotaryBytes({ headSize }: LayerConfig): number {
+  return TOKENS_PER_STEP * (headSize / 2) * 8;
+}
