@@ -12,8 +12,9 @@
 // Limits:   D a multiple of 32, at most 2048 of it in workgroup memory.
 
 const CHUNK = 256u;
-/// Values that a lane has on their way at once.
-const LOADS = 16u;
+/// Pieces of a key, of 8 values, and words of values that a lane has on their way at once.
+const KEY_LOADS = 16u;
+const VALUE_LOADS = 32u;
 
 override HEAD_SIZE: u32 = 64u;
 override HEADS: u32 = 1u;
@@ -54,13 +55,21 @@ fn four_of(words: vec2<u32>) -> vec4<f32> {
 
 /// The score of the position in `slot`: 32 partial sums, four a register, then their tree.
 fn score_of(key_value_head: u32, slot: u32) -> f32 {
-  let first = (key_value_head * p.slots + slot) / 32u * (HEAD_SIZE / 8u) * 32u + slot % 32u;
+  let pieces = HEAD_SIZE / 8u;
+  let first = (key_value_head * p.slots + slot) / 32u * pieces * 32u + slot % 32u;
   var a: array<vec4<f32>, 8>;
-  for (var i = 0u; i < HEAD_SIZE / 8u; i += 4u) {
-    for (var j = 0u; j < 4u; j++) {
-      let words = keys[first + (i + j) * 32u];
-      a[2u * j] = fence4(a[2u * j] + query[2u * (i + j)] * four_of(words.xy));
-      a[2u * j + 1u] = fence4(a[2u * j + 1u] + query[2u * (i + j) + 1u] * four_of(words.zw));
+  for (var begin = 0u; begin < pieces; begin += KEY_LOADS) {
+    var words: array<vec4<u32>, KEY_LOADS>;
+    for (var i = 0u; i < KEY_LOADS; i++) {
+      words[i] = keys[first + min(begin + i, pieces - 1u) * 32u];
+    }
+    for (var i = 0u; i < KEY_LOADS; i++) {
+      if begin + i < pieces {
+        let j = 2u * (i % 4u);
+        let piece = 2u * (begin + i);
+        a[j] = fence4(a[j] + query[piece] * four_of(words[i].xy));
+        a[j + 1u] = fence4(a[j + 1u] + query[piece + 1u] * four_of(words[i].zw));
+      }
     }
   }
   for (var j = 0u; j < 4u; j++) {
@@ -107,15 +116,20 @@ fn attention_chunks(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
   if lane == 0u {
     chunk_terms[chunk] = vec2(m, l);
   }
+  let slot = first % p.slots;
+  let cached = key_value_head * p.slots;
   for (var word = lane; word < HEAD_SIZE / 2u; word += THREADS) {
     var o = vec2(0.0);
-    for (var at = first; at <= last; at += LOADS) {
-      var words: array<u32, LOADS>;
-      for (var i = 0u; i < LOADS; i++) {
-        let slot = min(at + i, last) % p.slots;
-        words[i] = values[(key_value_head * p.slots + slot) * (HEAD_SIZE / 2u) + word];
+    for (var at = first; at <= last; at += VALUE_LOADS) {
+      var words: array<u32, VALUE_LOADS>;
+      for (var i = 0u; i < VALUE_LOADS; i++) {
+        // What is visible is never more than a ring of the cache.
+        let place = slot + min(at + i, last) - first;
+        let wrapped = select(place, place - p.slots, place >= p.slots);
+        words[i] = values[(cached + wrapped) * (HEAD_SIZE / 2u) + word];
       }
-      for (var i = 0u; i < LOADS; i++) {
+      for (var i = 0u; i < VALUE_LOADS; i++) {
+        // Beyond the last one 0 is added, which changes no sum that began with 0.
         let e = select(0.0, shares[min(at + i, last) - begin], at + i <= last);
         o = vec2(add(o.x, e * low_bf16(words[i])), add(o.y, e * high_bf16(words[i])));
       }

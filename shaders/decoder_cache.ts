@@ -1,8 +1,10 @@
 // Keys and values of one text on the device, and its steps: each one submission, whose command buffer was recorded while the
 // device was busy with the step before.
 
+import { checkedReplays } from '../core/argument_checks.js';
 import { disposedError } from '../core/backend.js';
 import type { DeviceCache, StepResult } from '../core/model/decoder_backend.js';
+import type { Operation } from '../core/model/step.js';
 import type { BufferPool } from './buffer_pool.js';
 import type { CacheLayers } from './cache_layers.js';
 import { DecoderSteps, type StepItem } from './decoder_steps.js';
@@ -13,6 +15,7 @@ import { type Dispatch, recordDispatches } from './dispatches.js';
 import { MAP_MODE_READ } from './gpu_flags.js';
 import type { Lifetime } from './lifetime.js';
 import type { StepInputs } from './step_inputs.js';
+import { timePasses } from './timing.js';
 
 /** What all caches of a decoder share. */
 export interface SharedDecoder {
@@ -54,8 +57,22 @@ export class WebGPUDecoderCache implements DeviceCache {
     });
   }
 
-  /** The dispatches of a step, in their order: what a step runs, and what time tables are made of. */
-  async dispatches(m: number, position: number, wants: StepResult['wants']): Promise<readonly TimedDispatch[]> {
+  /**
+   * Microseconds of each of `replays` runs of a greedy step's operations of some kinds, for M = 1; all but the copies of rows
+   * and results. The cache then holds anything at `position`.
+   */
+  time(position: number, kinds: readonly Operation['kind'][], replays: number): Promise<readonly number[]> {
+    return this.shared.lifetime.track(async () => {
+      this.#requireLive();
+      const { guard, inputs, inputsBuffer } = this.shared;
+      const all = await this.#dispatches(1, position, 'greedy');
+      const timed = all.filter(({ kind }) => kinds.includes(kind)).map(({ dispatch }) => dispatch);
+      await guard.run('timed operations', () => inputs.write(guard.device.queue, inputsBuffer, position, 1));
+      return timePasses(guard, { record: (pass) => recordDispatches(pass, timed) }, checkedReplays(replays));
+    });
+  }
+
+  async #dispatches(m: number, position: number, wants: StepResult['wants']): Promise<readonly TimedDispatch[]> {
     const items = await this.shared.steps.get(m, wants);
     return items.flatMap((item) => this.#filledIn(item, m, position));
   }
@@ -70,10 +87,10 @@ export class WebGPUDecoderCache implements DeviceCache {
 
   async #run(tokens: readonly number[], position: number, wants: StepResult['wants']): Promise<StepResult> {
     const { guard, inputs, inputsBuffer, staging } = this.shared;
-    if (this.#disposed) throw disposedError('cache');
+    this.#requireLive();
     const m = tokens.length;
-    const dispatches = await this.dispatches(m, position, wants);
-    if (this.#disposed) throw disposedError('cache');
+    const dispatches = await this.#dispatches(m, position, wants);
+    this.#requireLive();
     const { queue } = guard.device;
     const what = 'a step of the decoder';
     const { value, accepted } = guard.scoped(what, () => {
@@ -106,9 +123,13 @@ export class WebGPUDecoderCache implements DeviceCache {
   /** What the next step most likely is: as many tokens, which want the same. */
   async #recordNext(m: number, position: number, wants: StepResult['wants']): Promise<void> {
     if (this.#disposed || position + m > this.capacity) return;
-    const dispatches = await this.dispatches(m, position, wants);
+    const dispatches = await this.#dispatches(m, position, wants);
     const commands = await this.shared.guard.run('a step of the decoder', () => this.#recorded(dispatches));
     this.#next = { key: this.layers.key(m, position, wants), commands };
+  }
+
+  #requireLive(): void {
+    if (this.#disposed) throw disposedError('cache');
   }
 
   #filledIn(item: StepItem, m: number, position: number): readonly TimedDispatch[] {
@@ -155,7 +176,7 @@ export class WebGPUDecoderCache implements DeviceCache {
 }
 
 /** A dispatch, and what it is part of. */
-export interface TimedDispatch {
-  readonly kind: Extract<StepItem, { dispatch: Dispatch }>['kind'];
+interface TimedDispatch {
+  readonly kind: Operation['kind'];
   readonly dispatch: Dispatch;
 }

@@ -17,12 +17,9 @@ import type { CompiledKernel, Pipelines } from './pipelines.js';
 import { f32, UniformSlots, u32, uniformAt } from './uniform_slots.js';
 import type { Workspaces } from './workspace.js';
 
-/** For time tables: what a dispatch is part of. */
-export type DispatchKind = 'linear' | 'attention' | 'norm' | 'heads' | 'gelu' | 'rest';
-
 /** A dispatch that every cache shares, or an operation that each has its own dispatches for. */
 export type StepItem =
-  | { readonly kind: DispatchKind; readonly dispatch: Dispatch }
+  | { readonly kind: Operation['kind']; readonly dispatch: Dispatch }
   | { readonly kind: 'heads' | 'attention'; readonly layer: number };
 
 type NormOperation = Extract<Operation, { kind: 'norm' }>;
@@ -135,7 +132,7 @@ export class DecoderSteps {
       case 'embed': {
         const kernel = await this.#compile(DECODER_KERNELS.embedTokens, {});
         const workgroups = Math.ceil((m * config.hiddenSize) / 2 / EMBED_PAIRS_PER_WORKGROUP);
-        return [this.#item('rest', kernel, [values.rows, values.hidden], this.#embedSlot, [workgroups, 1, 1])];
+        return [this.#item('embed', kernel, [values.rows, values.hidden], this.#embedSlot, [workgroups, 1, 1])];
       }
       case 'norm':
         return [await this.#norm(operation, index, m, wants)];
@@ -159,7 +156,7 @@ export class DecoderSteps {
           MAX_WORKGROUPS,
           Math.ceil((rows * config.vocabularySize) / CAP_VALUES_PER_WORKGROUP),
         );
-        return [this.#item('rest', kernel, [values.logits], this.#capSlots[rows - 1]!, [workgroups, 1, 1])];
+        return [this.#item('softCap', kernel, [values.logits], this.#capSlots[rows - 1]!, [workgroups, 1, 1])];
       }
     }
   }
@@ -198,10 +195,11 @@ export class DecoderSteps {
     return dispatches.map((dispatch) => ({ kind: 'linear', dispatch }));
   }
 
+  /** Counted with the soft cap, the last of the operations. */
   async #argMax(): Promise<StepItem[]> {
     const { values } = this.parts;
     const kernel = await this.#compile(DECODER_KERNELS.argMax, {});
-    return [this.#item('rest', kernel, [values.logits, values.token], this.#argMaxSlot, [1, 1, 1])];
+    return [this.#item('softCap', kernel, [values.logits, values.token], this.#argMaxSlot, [1, 1, 1])];
   }
 
   #compile(source: Parameters<Pipelines['compile']>[0], constants: Record<string, number>): Promise<CompiledKernel> {
@@ -209,7 +207,7 @@ export class DecoderSteps {
   }
 
   #item(
-    kind: DispatchKind,
+    kind: Operation['kind'],
     { pipeline, bindGroupLayout }: CompiledKernel,
     storage: readonly (GPUBuffer | GPUBufferBinding)[],
     slot: number,

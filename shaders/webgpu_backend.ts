@@ -31,7 +31,7 @@ import { SamebitsError } from '../core/errors.js';
 import { Int4Tensor } from '../core/int4_tensor.js';
 import { activationRows, checkRows } from '../core/limits.js';
 import { type Activations, bf16Activations } from '../core/linear.js';
-import type { DecoderSource, DeviceDecoder, LoadOptions } from '../core/model/decoder_backend.js';
+import type { DecoderSource, LoadOptions } from '../core/model/decoder_backend.js';
 import type { OutputType } from '../core/reference.js';
 import { weightExponent } from '../core/validate.js';
 import { describeDevice } from './adapter.js';
@@ -49,7 +49,7 @@ import { preparePlan, WebGPUPlan } from './plan.js';
 import { measureReadBandwidth } from './read_roof.js';
 import { timePasses, timingMethod } from './timing.js';
 import { chooseVariant, type VariantChoice, type VariantOptions } from './variant_choice.js';
-import { loadDecoder } from './webgpu_decoder.js';
+import { loadDecoder, type WebGPUDecoder } from './webgpu_decoder.js';
 import { uploadSlices, type WeightData } from './weight_upload.js';
 import { Workspaces } from './workspace.js';
 
@@ -258,7 +258,7 @@ export class WebGPUBackend implements Backend {
    * @throws SamebitsError SHAPE_MISMATCH, GROUP_SIZE_UNSUPPORTED, DEVICE_LIMIT, DEVICE_OUT_OF_MEMORY; whatever the source
    * throws, or the signal's reason
    */
-  loadDecoder(source: DecoderSource, options: LoadOptions = {}): Promise<DeviceDecoder> {
+  loadDecoder(source: DecoderSource, options: LoadOptions = {}): Promise<WebGPUDecoder> {
     return this.#lifetime.track(() => {
       const host = {
         guard: this.#guard,
