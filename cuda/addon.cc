@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include "arguments.hpp"
+#include "decoder_addon.hpp"
 #include "plan.hpp"
 #include "task.hpp"
 
@@ -17,6 +18,8 @@ template <> const napi_type_tag Handle<Device>::tag = {0x6c1f0a52d3e94b71, 0x9b4
 template <> const napi_type_tag Handle<Weight>::tag = {0x2f8d41b7c05e4a9c, 0x87a3e6d94f1b2c50};
 template <> const napi_type_tag Handle<Buffer>::tag = {0xd4a90e6135bc4f28, 0xa1f75c0b3e82d964};
 template <> const napi_type_tag Handle<Plan>::tag = {0x5be3720c9a1f4d86, 0xb60d2e84f7931ac5};
+template <> const napi_type_tag Handle<Decoder>::tag = {0xe27a15c84f90b36d, 0x8c3d61f07ab2e594};
+template <> const napi_type_tag Handle<DecoderCache>::tag = {0x19f6b8d3057ce24a, 0xa95e4c72d10b38f6};
 
 namespace {
 
@@ -206,6 +209,16 @@ Napi::Value write_buffer(const Napi::CallbackInfo &info) {
   });
 }
 
+// fillBuffer(buffer, offset, bytes): Promise<void>; a part of it.
+Napi::Value fill_buffer(const Napi::CallbackInfo &info) {
+  auto buffer = Handle<Buffer>::get(info[0], "buffer");
+  const auto offset = static_cast<uint64_t>(integer_argument(info[1], "offset", 0, kMaxBytes));
+  return Task::start(info.Env(), [buffer, offset, bytes = copy_of(info.Env(), u8_elements(info[2], "bytes"))]() -> Finish {
+    buffer->fill(offset, bytes);
+    return nullptr;
+  });
+}
+
 // readBuffer(buffer): Promise<ArrayBuffer>
 Napi::Value read_buffer(const Napi::CallbackInfo &info) {
   auto buffer = Handle<Buffer>::get(info[0], "buffer");
@@ -284,7 +297,7 @@ bool take(const Napi::Value &value, std::shared_ptr<void> &taken) {
 Napi::Value release(const Napi::CallbackInfo &info) {
   std::shared_ptr<void> taken;
   if (!take<Weight>(info[0], taken) && !take<Buffer>(info[0], taken) && !take<Plan>(info[0], taken) &&
-      !take<Device>(info[0], taken)) {
+      !take<Decoder>(info[0], taken) && !take<DecoderCache>(info[0], taken) && !take<Device>(info[0], taken)) {
     throw_invalid(info.Env(), "handle", "a handle of this addon");
   }
   return Task::start(info.Env(), [taken = std::move(taken)]() -> Finish { return nullptr; });
@@ -303,12 +316,14 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define("linear", linear_call);
   define("createBuffer", create_buffer);
   define("writeBuffer", write_buffer);
+  define("fillBuffer", fill_buffer);
   define("readBuffer", read_buffer);
   define("createPlan", create_plan);
   define("runPlan", run_plan);
   define("timePlan", time_plan);
   define("readBandwidthGBps", read_bandwidth);
   define("release", release);
+  define_decoder(env, exports);
   return exports;
 }
 

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "decoder.h"
+
 namespace samebits {
 namespace {
 
@@ -150,10 +152,13 @@ std::shared_ptr<Device> Device::open(int index) {
   if (properties.major * 10 + properties.minor < kMinComputeCapability) {
     throw_unavailable(name + " is older than compute capability 7.5", "Use the webgpu or cpu backend on this device.");
   }
-  int load_error = samebits_load_quantize_activations();
-  if (load_error == cudaSuccess) load_error = samebits_load_tile_weight();
-  if (load_error == cudaSuccess) load_error = samebits_load_int4_plain_mm(static_cast<int32_t>(properties.sharedMemPerBlockOptin));
-  if (load_error == cudaSuccess) load_error = samebits_load_baseline_mm();
+  int load_error = samebits_load_int4_plain_mm(static_cast<int32_t>(properties.sharedMemPerBlockOptin));
+  for (const auto load : {samebits_load_quantize_activations, samebits_load_tile_weight, samebits_load_baseline_mm,
+                          samebits_load_rms_norm, samebits_load_rotate_heads, samebits_load_attention_scores,
+                          samebits_load_attention_chunks, samebits_load_combine_chunks, samebits_load_gated_gelu,
+                          samebits_load_soft_cap}) {
+    if (load_error == cudaSuccess) load_error = load();
+  }
   if (load_error != cudaSuccess) {
     const char *error_name = cudaGetErrorName(static_cast<cudaError_t>(load_error));
     throw_unavailable("the addon holds no kernels for " + name + " (" + error_name + ")",

@@ -122,6 +122,8 @@ class Buffer {
  public:
   Buffer(std::shared_ptr<Device> device, uint64_t size_bytes);
   void write(const std::vector<uint8_t> &bytes);
+  // A part of it.
+  void fill(uint64_t offset, const std::vector<uint8_t> &bytes);
   void read(void *into) const;
   const std::shared_ptr<Device> device;
   const uint64_t size_bytes;

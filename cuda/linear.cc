@@ -154,9 +154,17 @@ void Buffer::write(const std::vector<uint8_t> &bytes) {
     throw_argument("a write fills the whole buffer", std::to_string(size_bytes) + " bytes",
                    std::to_string(bytes.size()) + " bytes", "Create the buffer with the size of what it holds.");
   }
+  fill(0, bytes);
+}
+
+void Buffer::fill(uint64_t offset, const std::vector<uint8_t> &bytes) {
+  if (offset > size_bytes || bytes.size() > size_bytes - offset) {
+    throw_argument("a part must lie in its buffer", std::to_string(size_bytes) + " bytes",
+                   std::to_string(bytes.size()) + " bytes from " + std::to_string(offset), "Split what the buffer holds.");
+  }
   device->make_current();
   const auto workspace = device->take_workspace(0);
-  check_cuda(cudaMemcpyAsync(memory.data(), bytes.data(), size_bytes, cudaMemcpyHostToDevice, workspace->stream),
+  check_cuda(cudaMemcpyAsync(memory.data() + offset, bytes.data(), bytes.size(), cudaMemcpyHostToDevice, workspace->stream),
              "writing a buffer");
   workspace->synchronize("writing a buffer");
 }

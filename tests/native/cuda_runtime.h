@@ -41,6 +41,7 @@ enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative = 2 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 constexpr unsigned cudaStreamNonBlocking = 1;
+constexpr unsigned cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
 
 struct CUgraph_st {
   std::vector<std::function<void()>> nodes;
@@ -167,6 +168,18 @@ inline cudaError_t cudaFree(void *data) {
   return cudaSuccess;
 }
 
+inline cudaError_t cudaMallocHost(void **data, size_t size_bytes) {
+  *data = std::malloc(size_bytes);
+  return *data == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+inline cudaError_t cudaFreeHost(void *data) { return std::free(data), cudaSuccess; }
+inline cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
+  const std::lock_guard<std::mutex> lock(on_host::mutex);
+  *free_bytes = on_host::MEMORY_BYTES - on_host::used_bytes;
+  *total_bytes = on_host::MEMORY_BYTES;
+  return cudaSuccess;
+}
+
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
   *stream = new CUstream_st;
   return cudaSuccess;
@@ -186,6 +199,8 @@ inline cudaError_t cudaMemsetAsync(void *data, int byte, size_t size_bytes, cuda
 }
 
 inline cudaError_t cudaEventCreate(cudaEvent_t *event) { return *event = new CUevent_st, cudaSuccess; }
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) { return cudaEventCreate(event); }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaStreamSynchronize(nullptr); }
 inline cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   on_host::run(stream, [=] { event->at = std::chrono::steady_clock::now(); });

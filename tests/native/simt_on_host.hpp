@@ -17,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 struct uint2 { uint32_t x, y; } __attribute__((aligned(8)));
@@ -236,6 +237,10 @@ inline int __any_sync(unsigned mask, int value) {
 }
 
 inline int __all_sync(unsigned mask, int value) { return !__any_sync(mask, value == 0); }
+
+inline unsigned long long atomicMax(unsigned long long *address, unsigned long long value) {
+  return std::exchange(*address, std::max(*address, value));
+}
 
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32); }
 
