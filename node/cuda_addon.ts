@@ -16,6 +16,11 @@ export type NativeDevice = NativeHandle<'device'>;
 export type NativeWeight = NativeHandle<'weight'>;
 export type NativeBuffer = NativeHandle<'buffer'>;
 export type NativePlan = NativeHandle<'plan'>;
+export type NativeDecoder = NativeHandle<'decoder'>;
+export type NativeCache = NativeHandle<'cache'>;
+
+/** What a device owns. */
+export type NativeResource = NativeWeight | NativeBuffer | NativePlan | NativeDecoder | NativeCache;
 
 /** One array of a packed weight, as the native border checks it. */
 export interface NativeOperand {
@@ -67,6 +72,53 @@ export interface NativePlanStep {
   readonly outputBf16: boolean;
 }
 
+/** One layer's attention; `rotaryOffset` is where its pairs begin in the floats of a step. */
+export interface NativeDecoderLayer {
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headSize: number;
+  readonly window: number | null;
+  readonly hasValueProjection: boolean;
+  readonly frequencies: number;
+  readonly rotaryOffset: number;
+  readonly queryNorm: NativeBuffer;
+  readonly keyNorm: NativeBuffer;
+}
+
+/** One operation of core/model/step.ts with what it needs on the device; the last one is always `softCap`. */
+export type NativeOperation =
+  | { readonly kind: 'embed' | 'gelu' | 'softCap' }
+  | { readonly kind: 'heads' | 'attention'; readonly layer: number }
+  | {
+      readonly kind: 'linear';
+      readonly layer: number;
+      readonly weight: NativeWeight;
+      readonly x: string;
+      readonly y: string;
+    }
+  | {
+      readonly kind: 'norm';
+      readonly branchWeight: NativeBuffer | null;
+      readonly nextWeight: NativeBuffer;
+      readonly scalar: number;
+    };
+
+export interface NativeDecoderDescription {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly vocabularySize: number;
+  readonly epsilon: number;
+  /** 0 for none. */
+  readonly softCap: number;
+  readonly embeddingScale: number;
+  /** Floats of a step's rotary embedding. */
+  readonly rotaryFloats: number;
+  /** bf16[vocabulary, hidden] */
+  readonly embedding: NativeBuffer;
+  readonly layers: readonly NativeDecoderLayer[];
+  readonly operations: readonly NativeOperation[];
+}
+
 /** What cuda/addon.cc exports. Arrays are copied before a call returns; failures carry the parts of SamebitsError. */
 export interface NativeAddon {
   /** Hash of the kernel sources that the addon was built from. */
@@ -92,13 +144,39 @@ export interface NativeAddon {
   linear(weight: NativeWeight, x: Uint16Array, outputBf16: boolean): Promise<ArrayBuffer>;
   createBuffer(device: NativeDevice, sizeBytes: number): Promise<NativeBuffer>;
   writeBuffer(buffer: NativeBuffer, bytes: Uint8Array): Promise<void>;
+  fillBuffer(buffer: NativeBuffer, offset: number, bytes: Uint8Array): Promise<void>;
   readBuffer(buffer: NativeBuffer): Promise<ArrayBuffer>;
   createPlan(device: NativeDevice, steps: readonly NativePlanStep[]): Promise<NativePlan>;
   runPlan(plan: NativePlan): Promise<void>;
   timePlan(plan: NativePlan, replays: number): Promise<number[]>;
   readBandwidthGBps(device: NativeDevice, sizeBytes: number, replays: number): Promise<number>;
+  /** The decoder keeps what the description names; its handles may be released. */
+  createDecoder(
+    device: NativeDevice,
+    description: NativeDecoderDescription,
+  ): Promise<{ readonly handle: NativeDecoder; readonly sizeBytes: number }>;
+  cacheSizeBytes(decoder: NativeDecoder, capacity: number): number;
+  openCache(decoder: NativeDecoder, capacity: number): Promise<NativeCache>;
+  /** Resolves to the token for `greedy`, to f32 logits where they are wanted. */
+  runStep(
+    cache: NativeCache,
+    tokens: Int32Array,
+    position: number,
+    wants: string,
+    rotary: Float32Array,
+  ): Promise<number | ArrayBuffer | undefined>;
+  /** Microseconds of each of `replays` runs of the operations of these kinds; the cache then holds anything. */
+  timeStep(
+    cache: NativeCache,
+    m: number,
+    position: number,
+    wants: string,
+    kinds: readonly string[],
+    rotary: Float32Array,
+    replays: number,
+  ): Promise<number[]>;
   /** Frees what the handle owns once no call uses it. */
-  release(handle: NativeDevice | NativeWeight | NativeBuffer | NativePlan): Promise<void>;
+  release(handle: NativeDevice | NativeResource): Promise<void>;
 }
 
 export interface LoadedAddon {

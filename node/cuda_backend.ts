@@ -29,6 +29,7 @@ import { SamebitsError } from '../core/errors.js';
 import { Int4Tensor } from '../core/int4_tensor.js';
 import { checkRows } from '../core/limits.js';
 import { type Activations, bf16Activations } from '../core/linear.js';
+import type { DecoderSource, LoadOptions } from '../core/model/decoder_backend.js';
 import {
   loadCudaAddon,
   type NativeBuffer,
@@ -36,6 +37,7 @@ import {
   type NativePlan,
   samebitsErrorFrom,
 } from './cuda_addon.js';
+import { type CudaDecoder, loadCudaDecoder } from './cuda_decoder.js';
 import { CudaResource, CudaSession, ownResource } from './cuda_session.js';
 import { CudaWeight, uploadWeight } from './cuda_upload.js';
 
@@ -159,6 +161,15 @@ export class CudaBackend implements Backend {
     });
     const handle = await this.#session.inOrder(() => native.createPlan(info.handle, nativeSteps));
     return new CudaPlan(this.#session, handle, operands);
+  }
+
+  /**
+   * Loads a decoder's weights, one at a time.
+   * @throws SamebitsError DEVICE_OUT_OF_MEMORY; DEVICE_LIMIT; SHAPE_MISMATCH for a weight that is not the configuration's
+   */
+  async loadDecoder(source: DecoderSource, options: LoadOptions = {}): Promise<CudaDecoder> {
+    this.#session.requireLive();
+    return loadCudaDecoder(this.#session, source, options);
   }
 
   get benchmark(): BenchmarkSupport {

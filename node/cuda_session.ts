@@ -1,14 +1,7 @@
 // One open CUDA device: who may still use it, in which order, and the handles that it must free.
 
 import { disposedError, foreignHandleError } from '../core/backend.js';
-import {
-  type NativeAddon,
-  type NativeBuffer,
-  type NativeDeviceInfo,
-  type NativePlan,
-  type NativeWeight,
-  samebitsErrorFrom,
-} from './cuda_addon.js';
+import { type NativeAddon, type NativeDeviceInfo, type NativeResource, samebitsErrorFrom } from './cuda_addon.js';
 
 export class CudaSession {
   readonly #owned = new Set<CudaResource>();
@@ -63,9 +56,7 @@ export class CudaSession {
 }
 
 /** A native handle with an owner and an end. */
-export abstract class CudaResource<
-  Handle extends NativeWeight | NativeBuffer | NativePlan = NativeWeight | NativeBuffer | NativePlan,
-> {
+export abstract class CudaResource<Handle extends NativeResource = NativeResource> {
   protected abstract readonly what: string;
   #disposed = false;
 
