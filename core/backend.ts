@@ -5,6 +5,8 @@ import { SamebitsError } from './errors.js';
 import type { Int4Tensor } from './int4_tensor.js';
 import type { WeightShape } from './limits.js';
 import type { Activations } from './linear.js';
+import type { DecoderSource, DeviceCache, DeviceDecoder, LoadOptions } from './model/decoder_backend.js';
+import type { Operation } from './model/step.js';
 import type { OutputType } from './reference.js';
 import type { ScaleLayout } from './validate.js';
 
@@ -81,6 +83,16 @@ export interface BenchmarkSupport {
   uploadPlain?(weight: CoalescedInt4Tensor): Promise<DeviceWeight>;
   /** Device time of each of `replays` runs of the plan, in microseconds. */
   timePlan(plan: Plan, replays: number): Promise<readonly number[]>;
+  /**
+   * Device time of the operations of these kinds in a step of one token at `position`, of each of `replays` runs, in
+   * microseconds. The cache then holds anything. Not on cpu.
+   */
+  timeStep?(
+    cache: DeviceCache,
+    position: number,
+    kinds: readonly Operation['kind'][],
+    replays: number,
+  ): Promise<readonly number[]>;
   /** Largest rate, in GB/s (1e9), at which this device reads `sizeBytes` of memory, over `replays` attempts. */
   readBandwidthGBps(sizeBytes: number, replays: number): Promise<number>;
   /** Bytes of the last-level cache that rotating weights must exceed; 0 when it is not known. */
@@ -122,6 +134,12 @@ export interface Backend {
 
   /** Records `steps`; shapes, sizes and owners are checked here, not at run time. */
   plan(steps: readonly PlanStep[]): Promise<Plan>;
+
+  /**
+   * Loads a decoder's weights, one at a time.
+   * @throws SamebitsError DEVICE_OUT_OF_MEMORY; DEVICE_LIMIT; SHAPE_MISMATCH for a weight that is not the configuration's
+   */
+  loadDecoder(source: DecoderSource, options?: LoadOptions): Promise<DeviceDecoder>;
 
   readonly benchmark: BenchmarkSupport;
 

@@ -28,6 +28,8 @@ import { CoalescedInt4Tensor, requireCoalesced } from './coalesced_int4_tensor.j
 import { SamebitsError } from './errors.js';
 import { checkRows } from './limits.js';
 import { type Activations, bf16Activations } from './linear.js';
+import { CpuDecoder } from './model/cpu_decoder.js';
+import type { DecoderSource, DeviceDecoder, LoadOptions } from './model/decoder_backend.js';
 import { int4PlainMM, type OutputType } from './reference.js';
 
 class CpuWeight implements DeviceWeight {
@@ -145,6 +147,11 @@ export class CpuBackend implements Backend {
       return { x, weight, y, outputType };
     });
     return new CpuPlan(this, own);
+  }
+
+  async loadDecoder(source: DecoderSource, options: LoadOptions = {}): Promise<DeviceDecoder> {
+    this.requireLive(this, 'backend');
+    return CpuDecoder.load(source, options);
   }
 
   readonly benchmark: BenchmarkSupport = {

@@ -37,7 +37,7 @@ import {
   type NativePlan,
   samebitsErrorFrom,
 } from './cuda_addon.js';
-import { type CudaDecoder, loadCudaDecoder } from './cuda_decoder.js';
+import { CudaCache, type CudaDecoder, loadCudaDecoder } from './cuda_decoder.js';
 import { CudaResource, CudaSession, ownResource } from './cuda_session.js';
 import { CudaWeight, uploadWeight } from './cuda_upload.js';
 
@@ -163,10 +163,6 @@ export class CudaBackend implements Backend {
     return new CudaPlan(this.#session, handle, operands);
   }
 
-  /**
-   * Loads a decoder's weights, one at a time.
-   * @throws SamebitsError DEVICE_OUT_OF_MEMORY; DEVICE_LIMIT; SHAPE_MISMATCH for a weight that is not the configuration's
-   */
   async loadDecoder(source: DecoderSource, options: LoadOptions = {}): Promise<CudaDecoder> {
     this.#session.requireLive();
     return loadCudaDecoder(this.#session, source, options);
@@ -190,6 +186,11 @@ export class CudaBackend implements Backend {
         const { handle } = ownResource(session, plan, CudaPlan, 'plan');
         checkedReplays(replays);
         return session.inOrder(() => native.timePlan(handle, replays));
+      },
+      timeStep: async (cache, position, kinds, replays) => {
+        const own = ownResource(session, cache, CudaCache, 'cache');
+        checkedReplays(replays);
+        return own.time(position, kinds, replays);
       },
       readBandwidthGBps: (sizeBytes, replays) =>
         session.inOrder(() => native.readBandwidthGBps(info.handle, sizeBytes, replays)),
