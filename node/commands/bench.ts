@@ -13,6 +13,7 @@ import { EXIT } from '../exit_codes.js';
 import { openAvailable } from '../open_available.js';
 import { terminalProgress } from '../progress.js';
 import { formatTable } from '../table.js';
+import { benchDecoder } from './bench_decoder.js';
 import { benchSuite, refuseBesideSuite, SUITES, type Suite } from './bench_suite.js';
 
 interface BenchOptions {
@@ -23,6 +24,7 @@ interface BenchOptions {
   readonly replays?: number;
   readonly suite?: Suite;
   readonly layers?: number;
+  readonly decode?: true;
   readonly json?: true;
 }
 
@@ -56,6 +58,7 @@ export function registerBench(program: Command): void {
       `layers of --suite ${DECODE_SUITE} (default ${DECODE_LAYERS}; 0 leaves the head)`,
       parseLayers,
     )
+    .option('--decode', `with --suite ${DECODE_SUITE}: from token to token, attention and norms included`)
     .option('--json', 'print the results as JSON')
     .action((options: BenchOptions, command: Command) => {
       const given = (name: string) => command.getOptionValueSource(name) === 'cli';
@@ -95,13 +98,15 @@ function parseShapes(text: string): readonly (readonly [number, number])[] {
 async function bench(options: BenchOptions, given: readonly string[]): Promise<void> {
   const { suite, backend: named } = options;
   if (suite) refuseBesideSuite(suite, given);
-  else if (options.layers !== undefined) throw layersWithoutSuite();
+  else if (options.layers !== undefined) throw withoutSuite('--layers');
+  if (options.decode && suite !== DECODE_SUITE) throw withoutSuite('--decode');
   // The reference is no contender, and would take days for what a suite holds.
   const names = selectedBackends(named).filter((name) => named !== undefined || !suite || name !== 'cpu');
   const { backends, unavailable } = await openAvailable(names, named !== undefined);
   try {
     if (suite) {
       if (backends.length === 0) throw nothingToTime(unavailable);
+      if (options.decode) return await benchDecoder({ backends, unavailable }, options);
       return await benchSuite({ backends, unavailable }, { ...options, suite });
     }
     const reports: BackendReport[] = [];
@@ -192,11 +197,11 @@ function formatReport({ backend, device, roofGBps, measurements }: BackendReport
   ].join('\n');
 }
 
-function layersWithoutSuite(): SamebitsError {
+function withoutSuite(option: string): SamebitsError {
   return new SamebitsError('ARGUMENT_INVALID', {
-    rule: '--layers belongs to the decode step',
+    rule: `${option} belongs to the decode step`,
     expected: `--suite ${DECODE_SUITE} beside it`,
-    got: '--layers alone',
+    got: `${option} without it`,
     fix: `Add '--suite ${DECODE_SUITE}'.`,
   });
 }
