@@ -12,7 +12,7 @@ export interface HeadCache {
 }
 
 /** A chunk's share of the softmax, relative to its largest score. */
-interface ChunkSum {
+export interface ChunkSum {
   readonly largest: number;
   readonly sum: number;
   readonly weighted: Float32Array;
@@ -48,7 +48,14 @@ export function attend(
   return out.map((weighted) => weighted * inverse);
 }
 
-function attendChunk(query: Float32Array, keys: HeadCache, values: HeadCache, begin: number, end: number): ChunkSum {
+/** Positions begin..end - 1, all of one chunk. */
+export function attendChunk(
+  query: Float32Array,
+  keys: HeadCache,
+  values: HeadCache,
+  begin: number,
+  end: number,
+): ChunkSum {
   const scores = new Float32Array(end - begin);
   for (let p = begin; p < end; p++) scores[p - begin] = score(query, keys.data, keys.start(p));
   const largest = scores.reduce((max, of) => Math.max(max, of), Number.NEGATIVE_INFINITY);

@@ -16,6 +16,23 @@ interface Fault {
   readonly edit: readonly [found: string, put: string];
 }
 
+/** a * b + c rounded once, or nearly always: SwiftShader's own fma rounds twice. */
+const FUSED = `
+fn split_f32(v: f32) -> vec2<f32> {
+  let high = 4097.0 * v - (4097.0 * v - v);
+  return vec2(high, v - high);
+}
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+  let product = a * b;
+  let x = split_f32(a);
+  let y = split_f32(b);
+  let lost = ((x.x * y.x - product) + x.x * y.y + x.y * y.x) + x.y * y.y;
+  let sum = product + c;
+  let taken = sum - product;
+  return sum + ((product - (sum - taken)) + (c - taken) + lost);
+}
+`;
+
 /** Each must occur once in a kernel. */
 const FAULTS: readonly Fault[] = [
   {
@@ -32,7 +49,7 @@ const FAULTS: readonly Fault[] = [
   {
     of: 'elementary',
     name: 'fused products of exp',
-    edit: ['y = add(mul(y, r), bitcast<f32>(0x3e2aaaabu));', 'y = fma(y, r, bitcast<f32>(0x3e2aaaabu));'],
+    edit: ['y = add(mul(y, r), 0.5);', 'y = fused(y, r, 0.5);'],
   },
   { of: 'embed', name: 'rows without their scale', edit: [' * p.scale;', ' * 1.0;'] },
   {
@@ -46,7 +63,10 @@ const FAULTS: readonly Fault[] = [
   {
     of: 'norm',
     name: 'squares that are fused',
-    edit: ['squares = add(squares, mul(value, value));', 'squares = fma(value, value, squares);'],
+    edit: [
+      'for (var j = 0u; j < LOADS; j++) {\n        squares = add(squares, mul(values[j], values[j]));',
+      'for (var j = 0u; j < LOADS; j++) {\n        squares = fused(values[j], values[j], squares);',
+    ],
   },
   { of: 'norm', name: 'no epsilon', edit: ['p.epsilon));', '0.0));'] },
   {
@@ -57,7 +77,7 @@ const FAULTS: readonly Fault[] = [
   {
     of: 'norm',
     name: 'the weight first',
-    edit: ['mul(mul(hidden[first + i], r), low_bf16(weights)),', 'mul(mul(hidden[first + i], low_bf16(weights)), r),'],
+    edit: ['mul(mul(y[first + at], r), branch_weight_of(at))', 'mul(mul(y[first + at], branch_weight_of(at)), r)'],
   },
   {
     of: 'norm',
@@ -89,7 +109,7 @@ const FAULTS: readonly Fault[] = [
     name: 'a rotation that is fused',
     edit: [
       'return add(mul(normed[i], turn.x), mul(normed[i - half], turn.y));',
-      'return fma(normed[i], turn.x, mul(normed[i - half], turn.y));',
+      'return fused(normed[i], turn.x, mul(normed[i - half], turn.y));',
     ],
   },
   { of: 'heads', name: 'the norm of the queries for keys', edit: ['select(HEAD_SIZE, 0u, is_query)', '0u'] },
@@ -155,8 +175,11 @@ const FAULTS: readonly Fault[] = [
   },
   {
     of: 'attention',
-    name: 'a sum of shares in no order',
-    edit: ['tree_folded[lane] = add(add(a, c), add(b, d));', 'tree_folded[lane] = add(add(a, b), add(c, d));'],
+    name: 'a sum of shares that are not rounded',
+    edit: [
+      'let l = tree_sum(share, lane);',
+      'let l = tree_sum(select(0.0, exponential(add(score, -m)), is_visible), lane);',
+    ],
   },
   {
     of: 'attention',
@@ -173,9 +196,12 @@ const FAULTS: readonly Fault[] = [
   },
   { of: 'attention', name: 'chunks that are not scaled', edit: ['let f = factors[i].x;', 'let f = 1.0;'] },
   {
-    of: 'attention',
+    of: 'combine',
     name: 'fused products of chunks',
-    edit: ['low = fence4(low + fence4(outputs[place] * f));', 'low = fma(outputs[place], vec4(f), low);'],
+    edit: [
+      'low = fence4(low + fence4(outputs[place] * f));',
+      'low.x = fused(outputs[place].x, f, low.x);\n      low = vec4(low.x, fence4(low + fence4(outputs[place] * f)).yzw);',
+    ],
   },
   {
     of: 'attention',
@@ -185,7 +211,7 @@ const FAULTS: readonly Fault[] = [
   {
     of: 'gelu',
     name: 'a cubic that is fused',
-    edit: ['add(g, cubic)', 'fma(bitcast<f32>(0x3d372713u), mul(mul(g, g), g), g)'],
+    edit: ['add(g, cubic)', 'fused(bitcast<f32>(0x3d372713u), mul(mul(g, g), g), g)'],
   },
   {
     of: 'gelu',
@@ -200,10 +226,7 @@ const FAULTS: readonly Fault[] = [
   {
     of: 'softCap',
     name: 'no clamp',
-    edit: [
-      'clamp(mul(logits[i], p.two_over_cap), -80.0, 80.0)',
-      'clamp(mul(logits[i], p.two_over_cap), -88.0, 80.0) + 0.0 * p.cap',
-    ],
+    edit: ['clamp(mul(logits[i], p.two_over_cap), -80.0, 80.0)', 'clamp(mul(logits[i], p.two_over_cap), -80.0, 1e9)'],
   },
   { of: 'softCap', name: 'a grid that stops', edit: ['i += 256u * workgroups.x', 'i += p.count'] },
   {
@@ -225,7 +248,7 @@ describe('planted faults', () => {
     let most = 0;
     const edit = (code: string) => {
       most = Math.max(most, code.split(found).length - 1);
-      return code.replace(found, () => put);
+      return code.replace(found, () => put) + (put.includes('fused(') ? FUSED : '');
     };
     expect(await CHECKS[of](new KernelRunner(device, edit), new KernelRunner(device))).not.toEqual([]);
     expect(most).toBe(1);
