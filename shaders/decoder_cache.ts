@@ -123,6 +123,7 @@ export class WebGPUDecoderCache implements DeviceCache {
   /** What the next step most likely is: as many tokens, which want the same. */
   async #recordNext(m: number, position: number, wants: StepResult['wants']): Promise<void> {
     if (this.#disposed || position + m > this.capacity) return;
+    this.shared.inputs.prepare(position, m);
     const dispatches = await this.#dispatches(m, position, wants);
     const commands = await this.shared.guard.run('a step of the decoder', () => this.#recorded(dispatches));
     this.#next = { key: this.layers.key(m, position, wants), commands };

@@ -6,6 +6,7 @@ import { type DeviceGuard, failure } from './device_guard.js';
 import { SHADER_STAGE_COMPUTE } from './gpu_flags.js';
 import {
   type KernelVariant,
+  LANES_PER_ROW,
   LINEAR_STORAGE_BUFFERS,
   MAX_LINEARS,
   matmulSource,
@@ -70,6 +71,17 @@ export class Pipelines {
     const { maxStorageBuffersPerShaderStage } = guard.device.limits;
     const fitting = Math.floor((maxStorageBuffersPerShaderStage - SHARED_STORAGE_BUFFERS) / LINEAR_STORAGE_BUFFERS);
     this.maxLinears = Math.max(1, Math.min(MAX_LINEARS, fitting));
+  }
+
+  /** For people. */
+  get details(): Readonly<Record<string, string>> {
+    const { reduction, dot } = this.variant;
+    const lanes = reduction === 'subgroup' ? this.guard.device.adapterInfo.subgroupMinSize : LANES_PER_ROW;
+    return {
+      reduction: `${reduction} (${lanes} lanes a row)`,
+      dot: dot === 'packed' ? 'packed (dot4I8Packed)' : 'unpacked (i32 arithmetic)',
+      linears: `up to ${this.maxLinears} side by side`,
+    };
   }
 
   /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */

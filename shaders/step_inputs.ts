@@ -1,7 +1,7 @@
 // What the host gives a step: its first position, and the cosines and sines of its positions for every kind of layer.
 
 import { type DecoderConfig, type LayerConfig, TOKENS_PER_STEP } from '../core/model/decoder_config.js';
-import { rotaryFrequencies, rotaryTable } from '../core/model/rotary.js';
+import { type RotaryTable, rotaryFrequencies, rotaryTable } from '../core/model/rotary.js';
 import { SLOT_BYTES } from './device_weight.js';
 import { BufferUsage } from './gpu_flags.js';
 
@@ -13,10 +13,15 @@ interface RotaryKind {
   readonly firstWord: number;
 }
 
+/** Positions whose tables are kept: what several texts are about to take. */
+const MAX_KEPT = 64;
+
 /** One small buffer, written before a step; a queue keeps the writes and the steps in their order. */
 export class StepInputs {
   readonly #kinds: readonly RotaryKind[];
   readonly #bytes: ArrayBuffer;
+  /** Tables of each kind, made while the device was busy. */
+  readonly #tables = new Map<number, readonly RotaryTable[]>();
 
   constructor(readonly config: DecoderConfig) {
     const kinds: RotaryKind[] = [];
@@ -56,17 +61,33 @@ export class StepInputs {
   write(queue: GPUQueue, buffer: GPUBuffer, position: number, count: number): void {
     const values = new Float32Array(this.#bytes);
     new Uint32Array(this.#bytes)[0] = position;
-    for (const { frequencies, firstWord } of this.#kinds) {
-      for (let m = 0; m < count; m++) {
-        const { cos, sin } = rotaryTable(frequencies, position + m);
-        const first = firstWord + 2 * m * frequencies.length;
-        for (let i = 0; i < frequencies.length; i++) {
+    for (let m = 0; m < count; m++) {
+      const tables = this.#tablesOf(position + m);
+      this.#tables.delete(position + m);
+      for (const [kind, { firstWord }] of this.#kinds.entries()) {
+        const { cos, sin } = tables[kind]!;
+        const first = firstWord + 2 * m * cos.length;
+        for (let i = 0; i < cos.length; i++) {
           values[first + 2 * i] = cos[i]!;
           values[first + 2 * i + 1] = sin[i]!;
         }
       }
     }
     queue.writeBuffer(buffer, 0, this.#bytes);
+  }
+
+  /** Makes the tables that the next step most likely takes. */
+  prepare(position: number, count: number): void {
+    for (let m = 0; m < count; m++) this.#tables.set(position + m, this.#tablesOf(position + m));
+    for (const oldest of this.#tables.keys()) {
+      if (this.#tables.size <= MAX_KEPT) return;
+      this.#tables.delete(oldest);
+    }
+  }
+
+  #tablesOf(position: number): readonly RotaryTable[] {
+    const kept = this.#tables.get(position);
+    return kept ?? this.#kinds.map(({ frequencies }) => rotaryTable(frequencies, position));
   }
 }
 

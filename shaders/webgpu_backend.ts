@@ -41,7 +41,6 @@ import { WebGPUBuffer, wordAligned } from './device_buffer.js';
 import { DeviceGuard } from './device_guard.js';
 import { WebGPUWeight } from './device_weight.js';
 import type { LinearOperands } from './dispatches.js';
-import { LANES_PER_ROW } from './kernel_sources.js';
 import { Lifetime } from './lifetime.js';
 import { LinearRunner } from './linear_runner.js';
 import type { Pipelines } from './pipelines.js';
@@ -49,7 +48,7 @@ import { preparePlan, WebGPUPlan } from './plan.js';
 import { measureReadBandwidth } from './read_roof.js';
 import { timePasses, timingMethod } from './timing.js';
 import { chooseVariant, type VariantChoice, type VariantOptions } from './variant_choice.js';
-import { loadDecoder, type WebGPUDecoder } from './webgpu_decoder.js';
+import type { WebGPUDecoder } from './webgpu_decoder.js';
 import { uploadSlices, type WeightData } from './weight_upload.js';
 import { Workspaces } from './workspace.js';
 
@@ -113,12 +112,18 @@ export class WebGPUBackend implements Backend {
     const info = options.info ?? describeDevice(guard.device);
     this.device = {
       ...info,
-      details: { ...info.details, ...variantDetails(pipelines), variant: reason, timing: timingMethod(guard.device) },
+      details: { ...info.details, ...pipelines.details, variant: reason, timing: timingMethod(guard.device) },
     };
     this.benchmark = {
       cacheSizeBytes: 0,
       uploadNative: (weight) => this.#lifetime.track(() => this.#uploadNative(weight)),
       timePlan: (plan, replays) => this.#lifetime.track(() => this.#timePlan(plan, replays)),
+      timeStep: async (cache, position, kinds, replays) => {
+        const { WebGPUDecoderCache } = await import('./decoder_cache.js');
+        const isOwn = cache instanceof WebGPUDecoderCache && cache.shared.lifetime === this.#lifetime;
+        if (!isOwn) throw foreignHandleError('cache', this.name);
+        return cache.time(position, kinds, replays);
+      },
       readBandwidthGBps: (sizeBytes, replays) =>
         this.#lifetime.track(() =>
           measureReadBandwidth(
@@ -259,7 +264,9 @@ export class WebGPUBackend implements Backend {
    * throws, or the signal's reason
    */
   loadDecoder(source: DecoderSource, options: LoadOptions = {}): Promise<WebGPUDecoder> {
-    return this.#lifetime.track(() => {
+    return this.#lifetime.track(async () => {
+      // A page that decodes nothing need not fetch the kernels of a decoder.
+      const { loadDecoder } = await import('./webgpu_decoder.js');
       const host = {
         guard: this.#guard,
         lifetime: this.#lifetime,
@@ -337,13 +344,4 @@ function requireDevice(device: unknown): void {
     got: kindOf(device),
     fix: 'Await adapter.requestDevice() and pass what it gives.',
   });
-}
-
-function variantDetails({ variant, maxLinears, guard }: Pipelines): Record<string, string> {
-  const lanes = variant.reduction === 'subgroup' ? guard.device.adapterInfo.subgroupMinSize : LANES_PER_ROW;
-  return {
-    reduction: `${variant.reduction} (${lanes} lanes a row)`,
-    dot: variant.dot === 'packed' ? 'packed (dot4I8Packed)' : 'unpacked (i32 arithmetic)',
-    linears: `up to ${maxLinears} side by side`,
-  };
 }

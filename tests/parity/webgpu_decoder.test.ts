@@ -252,6 +252,21 @@ test('loading tells how far it is', async (context) => {
   await backend.dispose();
 });
 
+test('operations are timed by their kind, and the text goes on afterwards', async (context) => {
+  const { backend, decoder, reference } = await both(dawn(context).device);
+  const [cache, expected] = [await decoder.openCache(16), await reference.openCache(16)];
+  const elapsedUs = await backend.benchmark.timeStep!(cache, 1, ['linear', 'attention'], 2);
+  expect(elapsedUs).toHaveLength(2);
+  expect(await backend.benchmark.timeStep!(cache, 1, ['embed', 'norm', 'heads', 'gelu', 'softCap'], 1)).toHaveLength(1);
+  for (const position of [0, 1]) {
+    const tokens = text(position, 1);
+    expectBits(await logitsOf(expected, tokens, position), await logitsOf(cache, tokens, position), vocabularySize);
+  }
+  const time = backend.benchmark.timeStep!(expected, 1, ['linear'], 1);
+  await expect(time).rejects.toThrow(refusal('BACKEND_MISMATCH'));
+  await backend.dispose();
+});
+
 test('a lost device rejects steps, and says so', async (context) => {
   const { device, keepAlive } = await ownDawn(context);
   const backend = await WebGPUBackend.create(device, { keepAlive });
