@@ -4,6 +4,7 @@ import { afterAll } from 'vitest';
 import { SamebitsError } from '../../core/index.js';
 import { CudaBackend } from '../../node/cuda_backend.js';
 import { ranOn, skipWithout } from '../backend_report.js';
+import { cudaDecoderSuite } from './cuda_decoder_suite.js';
 import { cudaSuite, type OpenCuda } from './cuda_suite.js';
 import { drawnPlans } from './drawn_plans.js';
 
@@ -25,4 +26,5 @@ const open: OpenCuda = async (context) => {
 };
 
 cudaSuite(open);
+cudaDecoderSuite(open);
 drawnPlans(open, 0, 200);
