@@ -74,7 +74,9 @@ export {
   type WeightKind,
 } from './parity/cases.js';
 export { type BitDifference, firstDifference, formatDifference } from './parity/compare.js';
+export { type DecodeResult, type DecodeRun, decodeRun, decodeRuns, decodeTogether } from './parity/decode_runs.js';
 export { outputDigest } from './parity/digest.js';
+export { DRAWN_CONFIG, drawDecoderSource } from './parity/drawn_decoder.js';
 export { Random } from './parity/random.js';
 export {
   fileInputs,

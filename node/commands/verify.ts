@@ -27,6 +27,7 @@ import { type ParityRecord, recordedCases, recordPath, writeRecord } from '../re
 import { formatSoak, soak } from '../soak.js';
 import { soakOnThreads } from '../soak_threads.js';
 import { formatTable } from '../table.js';
+import { verifyDecode } from './verify_decode.js';
 
 /** Between two signs of life of a soak. */
 const PROGRESS_MS = 100;
@@ -34,6 +35,7 @@ const PROGRESS_MS = 100;
 const MAX_THREADS = 64;
 
 interface VerifyOptions {
+  readonly decode?: true;
   readonly backend?: readonly string[];
   readonly rows?: readonly number[];
   readonly record?: string | true;
@@ -57,6 +59,7 @@ export function registerVerify(program: Command): void {
     .addOption(backendOption())
     .option('--rows <list>', `rows of activations for the weights of a file (default ${VERIFY_ROWS})`, parseRows)
     .option('--record [path]', 'on a CUDA machine: verify the case table and the files, and write the record')
+    .option('--decode', 'instead: whole texts of a decoder drawn from a seed, every logit against the reference')
     .option('--soak <count>', 'instead: this many small cases of mean values, drawn from the seed', parseCount)
     .option('--seed <seed>', 'seed of the soak', parseSeed, 1)
     .option('--threads <count>', 'threads of the soak (default: the cores less two; 1 on software)', parseThreads)
@@ -93,6 +96,7 @@ async function verify(files: readonly string[], options: VerifyOptions): Promise
   const available = await openAvailable(selectedBackends(options.backend), options.backend !== undefined);
   try {
     if (!available.backends.some(({ name }) => name !== 'cpu')) throw nothingToCompare(available);
+    if (options.decode) return await verifyDecode(files, available, options);
     if (options.soak !== undefined) return await runSoak(files, options, options.soak, available);
     if (options.record !== undefined) requireCuda(available);
     const results: ParityResult[] = [];

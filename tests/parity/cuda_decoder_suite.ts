@@ -1,7 +1,8 @@
 // What the cuda backend's decoder must show, on a device or by its own sources on the host: the bits of the reference.
 
 import { expect, test } from 'vitest';
-import { SamebitsError } from '../../core/index.js';
+import { decodeRuns, decodeTogether, SamebitsError } from '../../core/index.js';
+import { CpuDecoder } from '../../core/model/cpu_decoder.js';
 import type { CudaBackend } from '../../node/cuda_backend.js';
 import type { OpenCuda } from './cuda_suite.js';
 import { drawDecoderSource } from './decoder_source.js';
@@ -82,6 +83,18 @@ export function cudaDecoderSuite(open: OpenCuda): void {
     for (const cache of caches) cache.dispose();
     await expect(caches[0]!.step([1], 0, 'greedy')).rejects.toMatchObject({ code: 'DISPOSED' });
     await expect(decoder.openCache(8)).rejects.toMatchObject({ code: 'DISPOSED' });
+  });
+
+  test('texts that take turns have the digests of the reference', async (context) => {
+    const backend = await open(context);
+    const source = drawDecoderSource(SMALL_DECODER, mixedGroups);
+    const runs = decodeRuns(SMALL_DECODER)
+      .slice(4, 6)
+      .map((run) => ({ ...run, prompt: run.prompt.slice(0, 3), newTokens: 3 }));
+    const decoder = await backend.loadDecoder(source);
+    const reference = await CpuDecoder.load(source);
+    expect(await decodeTogether(decoder, runs)).toEqual(await decodeTogether(reference, runs));
+    decoder.dispose();
   });
 
   test('the comparison sees a norm, a scalar and an embedding that are a little off', async (context) => {

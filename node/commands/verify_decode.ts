@@ -1,0 +1,164 @@
+// samebits verify --decode: whole texts on every backend, prompts in steps of four tokens and of one, two texts taking turns;
+// every logit by its digest against the reference's, and recorded.
+
+import {
+  type Backend,
+  type DecodeResult,
+  type DecodeRun,
+  DRAWN_CONFIG,
+  decodeRun,
+  decodeRuns,
+  decodeTogether,
+  drawDecoderSource,
+  SamebitsError,
+} from '../../core/index.js';
+import { CpuDecoder } from '../../core/model/cpu_decoder.js';
+import type { DecoderSource } from '../../core/model/decoder_backend.js';
+import { provenance } from '../bench/provenance.js';
+import { type DecoderRecord, decoderRecordPath, writeDecoderRecord } from '../decoder_record.js';
+import { EXIT } from '../exit_codes.js';
+import type { Available } from '../open_available.js';
+import { terminalProgress } from '../progress.js';
+import { formatTable } from '../table.js';
+
+export interface VerifyDecodeOptions {
+  /** Where to; true names the file after the device. */
+  readonly record?: string | true;
+  readonly json?: true;
+}
+
+/** What one backend gave, in the order of the runs. */
+interface BackendTexts {
+  readonly backend: Backend;
+  readonly results: readonly DecodeResult[];
+}
+
+const MODEL = 'drawn decoder';
+
+/** @throws SamebitsError ARGUMENT_INVALID beside a file */
+export async function verifyDecode(
+  files: readonly string[],
+  { backends, unavailable }: Available,
+  options: VerifyDecodeOptions,
+): Promise<void> {
+  if (files.length > 0) throw fileBesideDecode(files[0]!);
+  const source = drawDecoderSource(DRAWN_CONFIG);
+  const runs = decodeRuns(source.config);
+  const others = backends.filter(({ name }) => name !== 'cpu');
+  const progress = terminalProgress();
+  const texts: BackendTexts[] = [];
+  let reference: readonly DecodeResult[];
+  try {
+    for (const backend of others) {
+      texts.push({ backend, results: await textsOf(backend, source, runs, progress.update) });
+    }
+    reference = await referenceTexts(source, runs, progress.update);
+  } finally {
+    progress.clear();
+  }
+  const isEqual = texts.every(({ results }) => results.every((result, i) => areEqual(result, reference[i]!)));
+  if (options.json) {
+    const devices = texts.map(({ backend: { name, device }, results }) => ({ name, device, results }));
+    process.stdout.write(`${JSON.stringify({ model: MODEL, reference, devices, unavailable }, null, 1)}\n`);
+  } else {
+    process.stdout.write(formatTexts(runs, reference, texts));
+    for (const { name, reason } of unavailable) process.stdout.write(`${name}: SKIPPED (${reason})\n`);
+  }
+  if (!isEqual) process.exitCode = EXIT.failure;
+  else if (options.record !== undefined) await record(texts, reference, options.record);
+}
+
+async function textsOf(
+  backend: Backend,
+  source: DecoderSource,
+  runs: readonly DecodeRun[],
+  onProgress: (what: string) => void,
+): Promise<readonly DecodeResult[]> {
+  const decoder = await backend.loadDecoder(source);
+  try {
+    const results: DecodeResult[] = [];
+    // The two texts of a prompt take turns.
+    for (let i = 0; i < runs.length; i += 2) {
+      onProgress(`${backend.name}: ${runs[i]!.name}, ${i} of ${runs.length}`);
+      results.push(...(await decodeTogether(decoder, runs.slice(i, i + 2))));
+    }
+    return results;
+  } finally {
+    decoder.dispose();
+  }
+}
+
+/** One text after the other, token by token. */
+async function referenceTexts(
+  source: DecoderSource,
+  runs: readonly DecodeRun[],
+  onProgress: (what: string) => void,
+): Promise<readonly DecodeResult[]> {
+  const decoder = await CpuDecoder.load(source);
+  const results: DecodeResult[] = [];
+  for (const run of runs) {
+    onProgress(`cpu: ${run.name}, ${results.length} of ${runs.length}`);
+    results.push(await decodeRun(decoder, run, 1));
+  }
+  return results;
+}
+
+const areEqual = (a: DecodeResult, b: DecodeResult) => a.sha256 === b.sha256;
+
+function formatTexts(
+  runs: readonly DecodeRun[],
+  reference: readonly DecodeResult[],
+  texts: readonly BackendTexts[],
+): string {
+  const table = formatTable(
+    [
+      { title: 'text' },
+      { title: 'tokens', align: 'right' },
+      { title: 'sha256' },
+      ...texts.map(({ backend }) => ({ title: backend.name })),
+    ],
+    runs.map(({ name, prompt, newTokens }, i) => [
+      name,
+      String(prompt.length + newTokens),
+      reference[i]!.sha256.slice(0, 12),
+      ...texts.map(({ results }) => (areEqual(results[i]!, reference[i]!) ? 'equal' : 'DIFFERS')),
+    ]),
+  );
+  const verdicts = texts.map(({ backend: { name, device }, results }) => {
+    const equal = results.filter((result, i) => areEqual(result, reference[i]!)).length;
+    const where = `${name} (${device.name}${device.isSoftware ? ', software' : ''})`;
+    return `${where}: every logit of ${equal} of ${runs.length} texts equals the reference's, bit for bit.\n`;
+  });
+  return `${table}\n\n${verdicts.join('')}`;
+}
+
+async function record(
+  texts: readonly BackendTexts[],
+  reference: readonly DecodeResult[],
+  path: string | true,
+): Promise<void> {
+  const { device } = (texts.find(({ backend }) => backend.name === 'cuda') ?? texts[0]!).backend;
+  const { cudaSourcesSha256, shaderSourcesSha256, date } = provenance();
+  const entry: DecoderRecord = {
+    device: device.name,
+    driver: device.details['driver'] ?? 'unknown',
+    recordedAt: date,
+    cudaSourcesSha256,
+    shaderSourcesSha256,
+    model: MODEL,
+    backends: ['cpu', ...texts.map(({ backend }) => backend.name)],
+    texts: Object.fromEntries(reference.map(({ name, sha256, tokens }) => [name, { sha256, tokens }])),
+  };
+  const to = path === true ? decoderRecordPath(device.name) : path;
+  await writeDecoderRecord(to, entry);
+  process.stderr.write(`Recorded ${reference.length} texts in ${to}.\n`);
+}
+
+function fileBesideDecode(file: string): SamebitsError {
+  return new SamebitsError('ARGUMENT_INVALID', {
+    rule: '--decode draws its own decoder',
+    expected: 'no file beside it',
+    got: file,
+    fix: `Leave out ${file}, or --decode.`,
+  });
+}
