@@ -104,19 +104,16 @@ typedef struct SamebitsGelu {
 
 int samebits_gated_gelu(const SamebitsLaunch *launch, const SamebitsGelu *of, int32_t m);
 
-/* Logits in place; a cap of 0 leaves them. `best`, when it is there, must be 0 and gets what samebits_token_of reads. */
-typedef struct SamebitsLogits {
-  float *logits; /* f32[rows, n] */
-  uint64_t *best;
-  int32_t n;
-  float cap;
-} SamebitsLogits;
+/* logits f32[rows, n] in place; cap is positive. */
+int samebits_soft_cap(const SamebitsLaunch *launch, float *logits, int32_t n, float cap, int32_t rows);
 
-int samebits_soft_cap(const SamebitsLaunch *launch, const SamebitsLogits *of, int32_t rows);
+/* Of logits f32[n]; best must be 0 before, and gets what samebits_token_of reads. */
+int samebits_arg_max(const SamebitsLaunch *launch, const float *logits, int32_t n, uint64_t *best);
 /* The index of the largest logit, the lowest among equals. */
 int32_t samebits_token_of(uint64_t best);
 
 /* Load every kernel onto the current device, so that no later launch does; fail when the binary has none for it. */
+int samebits_load_embed_tokens(void);
 int samebits_load_rms_norm(void);
 int samebits_load_rotate_heads(void);
 int samebits_load_attention_scores(void);
@@ -124,6 +121,7 @@ int samebits_load_attention_chunks(void);
 int samebits_load_combine_chunks(void);
 int samebits_load_gated_gelu(void);
 int samebits_load_soft_cap(void);
+int samebits_load_arg_max(void);
 
 #ifdef __cplusplus
 }

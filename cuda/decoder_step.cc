@@ -147,14 +147,15 @@ void StepRecorder::launch_operation(const SamebitsLaunch &in, const Launch &of) 
       return check_cuda(samebits_gated_gelu(&in, &gelu, m_), "launching gated_gelu");
     }
     case OperationKind::kSoftCap: {
-      const bool is_greedy = wants_ == Wants::kGreedy;
+      float *const logits = output(Output::kLogits);
+      const int32_t n = sizes.vocabulary_size, rows = wants_ == Wants::kEveryLogit ? m_ : 1;
+      if (sizes.soft_cap != 0) {
+        check_cuda(samebits_soft_cap(&in, logits, n, sizes.soft_cap, rows), "launching soft_cap");
+      }
+      if (wants_ != Wants::kGreedy) return;
       uint64_t *const best = at<uint64_t>(layout.best);
-      if (is_greedy) check_cuda(cudaMemsetAsync(best, 0, sizeof *best, in.stream), "clearing a step's memory");
-      if (!is_greedy && sizes.soft_cap == 0) return;
-      const SamebitsLogits logits = {output(Output::kLogits), is_greedy ? best : nullptr, sizes.vocabulary_size,
-                                     sizes.soft_cap};
-      const int32_t rows = wants_ == Wants::kEveryLogit ? m_ : 1;
-      return check_cuda(samebits_soft_cap(&in, &logits, rows), "launching soft_cap");
+      check_cuda(cudaMemsetAsync(best, 0, sizeof *best, in.stream), "clearing a step's memory");
+      return check_cuda(samebits_arg_max(&in, logits, n, best), "launching arg_max");
     }
     case OperationKind::kLinear: return;
   }

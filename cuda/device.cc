@@ -154,9 +154,9 @@ std::shared_ptr<Device> Device::open(int index) {
   }
   int load_error = samebits_load_int4_plain_mm(static_cast<int32_t>(properties.sharedMemPerBlockOptin));
   for (const auto load : {samebits_load_quantize_activations, samebits_load_tile_weight, samebits_load_baseline_mm,
-                          samebits_load_rms_norm, samebits_load_rotate_heads, samebits_load_attention_scores,
-                          samebits_load_attention_chunks, samebits_load_combine_chunks, samebits_load_gated_gelu,
-                          samebits_load_soft_cap}) {
+                          samebits_load_embed_tokens, samebits_load_rms_norm, samebits_load_rotate_heads,
+                          samebits_load_attention_scores, samebits_load_attention_chunks, samebits_load_combine_chunks,
+                          samebits_load_gated_gelu, samebits_load_soft_cap, samebits_load_arg_max}) {
     if (load_error == cudaSuccess) load_error = load();
   }
   if (load_error != cudaSuccess) {

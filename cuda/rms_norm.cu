@@ -1,5 +1,4 @@
-// rms_norm: what a linear gave to the residual stream, and the stream to the int8 codes that the next linears read; and the
-// embedding that the stream begins with.
+// rms_norm: what a linear gave to the residual stream, and the stream to the int8 codes that the next linears read.
 //
 // Math:     where there is y, next_hidden = (hidden + RMSNorm(y, branch_weight)) * scalar; then the codes of
 //           bf(RMSNorm(next_hidden, next_weight)).
@@ -20,13 +19,6 @@ namespace {
 constexpr int THREADS = TREE_SLOTS;
 // Blocks of a row: with more, each repeats the sums for fewer codes.
 constexpr int MAX_BLOCKS = 8;
-
-__global__ void __launch_bounds__(THREADS) embed_tokens(const SamebitsEmbed of) {
-  const int i = blockIdx.x * THREADS + threadIdx.x, m = blockIdx.y;
-  if (i >= of.n) return;
-  const uint16_t *const row = static_cast<const uint16_t *>(of.embedding) + static_cast<size_t>(of.input->tokens[m]) * of.n;
-  of.hidden[static_cast<size_t>(m) * of.n + i] = mul(float_from_bf16(row[i]), of.scale);
-}
 
 // EACH: values of a thread.
 template <int EACH, bool HAS_BRANCH>
@@ -98,12 +90,6 @@ Kernel kernel_for(int n) {
 }  // namespace
 }  // namespace samebits
 
-int samebits_embed_tokens(const SamebitsLaunch *launch, const SamebitsEmbed *of, int32_t m) {
-  using namespace samebits;
-  const dim3 grid(static_cast<unsigned>((of->n + THREADS - 1) / THREADS), static_cast<unsigned>(m));
-  return launch_kernel(*launch, embed_tokens, grid, THREADS, *of);
-}
-
 int samebits_rms_norm(const SamebitsLaunch *launch, const SamebitsNorm *of, int32_t m) {
   using namespace samebits;
   if (of->n < BLOCK_SIZE || of->n > SAMEBITS_MAX_HIDDEN_SIZE || of->n % BLOCK_SIZE != 0) return cudaErrorInvalidValue;
@@ -115,7 +101,6 @@ int samebits_rms_norm(const SamebitsLaunch *launch, const SamebitsNorm *of, int3
 
 int samebits_load_rms_norm() {
   using namespace samebits;
-  if (const int error = load_kernel(embed_tokens)) return error;
   for (const int each : {2, 8, 16, 24, 32, SAMEBITS_MAX_HIDDEN_SIZE / THREADS}) {
     if (const int error = load_kernel(kernel_for<true>(each * THREADS))) return error;
     if (const int error = load_kernel(kernel_for<false>(each * THREADS))) return error;
