@@ -4,6 +4,7 @@ import { disposedError } from '../backend.js';
 import { bf16FromF32Array, numberFromBf16 } from '../bf16.js';
 import type { CoalescedInt4Tensor } from '../coalesced_int4_tensor.js';
 import { int4PlainMM } from '../reference.js';
+import { argMax } from './arg_max.js';
 import { attend, type HeadCache } from './attention.js';
 import type { DecoderSource, DeviceCache, DeviceDecoder, LoadOptions, StepResult } from './decoder_backend.js';
 import { cacheSlots, type DecoderConfig, type LayerConfig, TOKENS_PER_STEP } from './decoder_config.js';
@@ -187,7 +188,7 @@ class CpuCache implements DeviceCache {
     }
     if (wants === 'nothing') return { wants };
     const last = logits.at(-1)!;
-    if (wants === 'greedy') return { wants, token: indexOfLargest(last) };
+    if (wants === 'greedy') return { wants, token: argMax(last) };
     if (wants === 'logits') return { wants, logits: last };
     const every = new Float32Array(logits.length * last.length);
     for (const [i, row] of logits.entries()) every.set(row, i * last.length);
@@ -271,11 +272,4 @@ class CpuCache implements DeviceCache {
     }
     return out;
   }
-}
-
-/** The lowest among equals. */
-function indexOfLargest(logits: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
-  return best;
 }
