@@ -23,6 +23,11 @@ export type ErrorCode =
   | 'ARGUMENT_INVALID'
   | 'DISPOSED'
   | 'BACKEND_MISMATCH'
+  // models and their sessions
+  | 'MODEL_CONFIG_INVALID'
+  | 'MODEL_UNSUPPORTED'
+  | 'CONTEXT_FULL'
+  | 'SESSION_BUSY'
   // devices
   | 'BACKEND_UNAVAILABLE'
   | 'HOST_OUT_OF_MEMORY'

@@ -34,7 +34,14 @@ const native = [N_GROUPS, N];
 /** Codes that the core raises with any engine, device and file; those have tests of their own. */
 type CoreCode = Exclude<
   ErrorCode,
-  `FILE_${string}` | `DEVICE_${string}` | 'BACKEND_UNAVAILABLE' | 'WEBASSEMBLY_UNAVAILABLE' | 'ARGUMENT_INVALID'
+  | `FILE_${string}`
+  | `MODEL_${string}`
+  | `DEVICE_${string}`
+  | 'CONTEXT_FULL'
+  | 'SESSION_BUSY'
+  | 'BACKEND_UNAVAILABLE'
+  | 'WEBASSEMBLY_UNAVAILABLE'
+  | 'ARGUMENT_INVALID'
 >;
 
 const CASES: Record<CoreCode, () => unknown> = {
