@@ -54,10 +54,10 @@ export class SamebitsFile {
     }
   }
 
-  /** The bytes of a plain tensor, little-endian. @throws SamebitsError FILE_TENSOR_MISSING */
-  async readPlain(name: string): Promise<Uint8Array<ArrayBuffer>> {
+  /** The bytes of a plain tensor, little-endian, or some of them. @throws SamebitsError FILE_TENSOR_MISSING */
+  async readPlain(name: string, start?: number, length?: number): Promise<Uint8Array<ArrayBuffer>> {
     if (!this.plainTensors.has(name)) throw this.missing(name, 'a plain tensor', [...this.plainTensors.keys()]);
-    return this.file.read(name);
+    return this.file.read(name, start, length);
   }
 
   close(): Promise<void> {
