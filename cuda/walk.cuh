@@ -16,8 +16,9 @@ constexpr int MAX_STAGES = 6, MIN_STAGES = 2;
 // Below this, more chunks ahead are better than a second copy of x.
 constexpr int ENOUGH_STAGES = 3;
 // Chunks of a warp that are on their way at a time: enough to keep memory busy, and no more, for what else the multiprocessor
-// asks of memory, activations and other blocks' sums, waits behind all of them.
-constexpr int MAX_FLYING = 2;
+// asks of memory, activations and other blocks' sums, waits behind all of them. A step that has its activations waits for
+// little else; those ahead of it may be in the way.
+constexpr int MAX_FLYING = 3, MAX_FLYING_AHEAD = 2;
 // Descriptions of steps that are in shared memory at a time.
 constexpr int KNOWN_STEPS = 8;
 constexpr uint64_t TAIL_PENDING = 0x8080808080808080u;  // no T is so large

@@ -24,12 +24,15 @@ class Stream {
   // Starts the copies of what has a place and may be on its way, of the steps up to `last_step`.
   __device__ __forceinline__ void advance(int last_step) {
     while (flying_ > 0 && landed_[oldest_flying_].is_over(flying_round_)) land();
-    while (ahead_ < stages_ && flying_ < MAX_FLYING) {
+    while (ahead_ < stages_ && flying_ < (step_ <= used_ ? MAX_FLYING : MAX_FLYING_AHEAD)) {
       if (pair_ >= end_) next_step(last_step);
       if (pair_ >= end_) return;
       copy_chunk();
     }
   }
+
+  // Tells that the chunks of this step can be used as they come.
+  __device__ __forceinline__ void use(int step) { used_ = step; }
 
   // The oldest chunk in the ring, once it is there; its place is free then.
   __device__ __forceinline__ Chunk<RUNS> take() {
@@ -121,7 +124,7 @@ class Stream {
   const int lane_;
   int newest_ = 0, oldest_ = 0, ahead_ = 0;  // places in the ring; chunks in it
   int flying_ = 0, oldest_flying_ = 0, flying_round_ = 0;
-  int step_ = -1, pair_ = 0, end_ = 0, tile_ = 0, chunk_ = 0, chunks_ = 1;
+  int used_ = -1, step_ = -1, pair_ = 0, end_ = 0, tile_ = 0, chunk_ = 0, chunks_ = 1;
   int last_tile_ = 0, scale_tile_bytes_ = 0, scale_step_bytes_ = 0, log2_group_chunks_ = 0;
   const char *codes_ = nullptr, *scales_ = nullptr;
 };
