@@ -26,7 +26,7 @@ __host__ __device__ __forceinline__ int row_bytes_of(int chunks, int runs) {
   return chunks * BLOCKS_PER_CHUNK * (BLOCK_SIZE + 8 * runs);
 }
 
-// Writes block `block` of a row, one activation a lane, as bf16 bits; for a whole warp.
+// Writes block `block` of a row that others read, one activation a lane, as bf16 bits; for a whole warp.
 template <int RUNS>
 __device__ __forceinline__ void write_block(char *row, int chunks, int block, uint32_t x) {
   const int lane = threadIdx.x % WARP;

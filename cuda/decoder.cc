@@ -158,7 +158,8 @@ void Decoder::lay_out() {
   }
   for (int y = 0; y < kOutputs; y++) layout_.outputs[y] = places.take(rows * widest[y] * sizeof(float));
   layout_.queries = places.take(queries);
-  layout_.tails = places.take(step_tail_bytes(*device, description));
+  layout_.own_hidden = places.take(static_cast<uint64_t>(device->launch_in(nullptr).multiprocessor_count) * hidden * sizeof(float));
+  layout_.pending = places.take(step_pending_bytes(*device, description));
   layout_.end = places.end();
 }
 

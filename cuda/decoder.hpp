@@ -89,7 +89,7 @@ class Decoder {
 
   // Offsets in working memory.
   struct Layout {
-    uint64_t input, hidden[2], best, queries, tails, end;
+    uint64_t input, hidden[2], own_hidden, best, queries, pending, end;
     uint64_t rows[kInputs][2];  // where `reads` says so
     uint64_t outputs[kOutputs];
   };

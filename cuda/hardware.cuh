@@ -159,6 +159,12 @@ __device__ __forceinline__ uint64_t load_shared_by_all(const uint64_t *from) {
   return value;
 }
 
+__device__ __forceinline__ uint32_t load_shared_by_all(const uint32_t *from) {
+  uint32_t value;
+  asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+  return value;
+}
+
 __device__ __forceinline__ void store_shared_by_all(uint64_t *to, uint64_t value) {
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }

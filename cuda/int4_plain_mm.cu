@@ -15,16 +15,28 @@
 //           blocks that do, the first of which adds what the others leave in `tails`.
 // Steps:    the warp that finishes 32 outputs quantizes them at once if a later step reads them; readers see of every word
 //           by itself whether it has been written. Nobody waits for a whole grid.
+// Decoding: a walk may also do what lies between the linears of a decoder's layer. Every block then makes the normed x of a step
+//           itself, and the warp that finishes 32 values of `up` gates them with those of `gate`.
 // Traffic:  reads N * K / 2 + N * nGroups * 4 bytes once for M rows of x, and x once a multiprocessor.
 // Numerics: NUMERICS.md sections 3 and 4 (numerics.cuh). Only integers are summed, so no order can be seen.
 // Limits:   K a multiple of 32, at most 65504; group size 16 or a power of two >= 32; every block resident at once.
 
 #include "launch.cuh"
+#include "normed_input.cuh"
 #include "receive.cuh"
 #include "tile_product.cuh"
 
 namespace samebits {
 namespace {
+
+// Block `tile` of a row that a linear quantizes, and what pads the row behind its last block.
+template <int RUNS>
+__device__ __forceinline__ void write_output_block(const SamebitsLinear &linear, char *row, int tile, uint32_t value) {
+  const int chunks = chunks_of(linear.n), blocks = linear.n / BLOCK_SIZE;
+  write_block<RUNS>(row, chunks, tile, value);
+  if (tile < blocks - 1) return;
+  for (int padding = blocks; padding < chunks * BLOCKS_PER_CHUNK; padding++) write_block<RUNS>(row, chunks, padding, 0);
+}
 
 // y of 32 rows from their sums, one a lane; and quantized, if a later step reads it.
 template <int RUNS>
@@ -38,17 +50,32 @@ __device__ __forceinline__ void finish(const SamebitsLinear &linear, int tile, i
   }
   const uint16_t rounded = bf16_from_result(bits);
   if (linear.quantized != nullptr) {
-    const int chunks = chunks_of(linear.n), blocks = linear.n / BLOCK_SIZE;
-    char *const row = static_cast<char *>(linear.quantized) + static_cast<size_t>(m) * row_bytes_of(chunks, RUNS);
-    write_block<RUNS>(row, chunks, tile, rounded);
-    if (tile == blocks - 1) {
-      for (int padding = blocks; padding < chunks * BLOCKS_PER_CHUNK; padding++) write_block<RUNS>(row, chunks, padding, 0);
-    }
+    const size_t row_bytes = row_bytes_of(chunks_of(linear.n), RUNS);
+    write_output_block<RUNS>(linear, static_cast<char *>(linear.quantized) + m * row_bytes, tile, rounded);
   }
   if (n < linear.n) static_cast<uint16_t *>(linear.y)[at] = rounded;
 }
 
-template <int M, int RUNS, int WARPS_OF_BLOCK, bool X_IS_SHARED>
+// The same in a walk that decodes: y is f32 for whoever waits for it, or, gated, what the next step reads.
+template <int RUNS>
+__device__ __forceinline__ void finish_decoding(const SamebitsLinear &linear, int tile, int64_t sum, int row_exponent) {
+  const int n = tile * TILE_ROWS + static_cast<int>(threadIdx.x % WARP);
+  const uint32_t bits = result_bits(sum, linear.weight_exponent, row_exponent);
+  if (linear.gate == nullptr) {
+    if (n < linear.n) store_shared_by_all(static_cast<uint32_t *>(linear.y) + n, bits);
+    return;
+  }
+  uint32_t gate = PENDING;
+  while (true) {
+    if (gate == PENDING) gate = load_shared_by_all(static_cast<const uint32_t *>(linear.gate) + n);
+    if (__any_sync(ALL_LANES, gate == PENDING) == 0) break;
+    look_again();
+  }
+  write_output_block<RUNS>(linear, static_cast<char *>(linear.quantized), tile,
+                           bf16_bits(mul(gelu(float_from_bits(gate)), float_from_bits(bits))));
+}
+
+template <int M, int RUNS, int WARPS_OF_BLOCK, bool X_IS_SHARED, bool DECODES>
 __global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const Walk walk) {
   constexpr int warps = WARPS_OF_BLOCK;
   const int thread = thread_of_block(), warp = thread / WARP, lane = thread % WARP;
@@ -98,10 +125,17 @@ __global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const W
     if (walk.x_copies == 1) __syncthreads();
     char *const copy = x_copies + (walk.x_copies == 2 && number % 2 == 1 ? walk.x_bytes[0] : 0);
     int32_t largest[M];
-    receive<M>(step.x, chunks, row_bytes, X_IS_SHARED ? copy : nullptr, largest, [&] {
+    const auto while_waiting = [&] {
       stream.advance(last_known);
       look_again();
-    });
+    };
+    if (DECODES && step.normed.branch != nullptr) {
+      // Once the branch is there, nobody reads the x of the step that gave it.
+      char *const other_copy = x_copies + (number % 2 == 0 ? walk.x_bytes[0] : 0);
+      largest[0] = make_normed<RUNS>(step.normed, chunks, copy, other_copy, shared.squares, while_waiting);
+    } else {
+      receive<M>(step.x, chunks, row_bytes, X_IS_SHARED ? copy : nullptr, largest, while_waiting);
+    }
     if (lane < M) {
 #pragma unroll
       for (int m = 0; m < M; m++) {
@@ -196,7 +230,11 @@ __global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const W
       for (int m = 0; m < M; m++) {
         // Lane (g, t) has row 8 t + g; from here on a lane has its own row.
         const int64_t own = __shfl_sync(ALL_LANES, sum[m], lane % ROWS_APART * BLOCKS_PER_CHUNK + lane / ROWS_APART);
-        finish<RUNS>(linear, tile - linear.first_tile, m, own, row_exponent[m]);
+        if (DECODES) {
+          finish_decoding<RUNS>(linear, tile - linear.first_tile, own, row_exponent[m]);
+        } else {
+          finish<RUNS>(linear, tile - linear.first_tile, m, own, row_exponent[m]);
+        }
       }
     }
     // A phase that nobody waits for looks forgotten to compute-sanitizer; this one is over already.
@@ -211,18 +249,28 @@ using Kernel = void (*)(Walk);
 
 template <int RUNS>
 Kernel kernel_for(int m, int warps, bool x_is_shared) {
-  if (!x_is_shared) return int4_plain_mm<1, RUNS, FEW_WARPS, false>;
-  if (warps == FEW_WARPS) return int4_plain_mm<1, RUNS, FEW_WARPS, true>;
+  if (!x_is_shared) return int4_plain_mm<1, RUNS, FEW_WARPS, false, false>;
+  if (warps == FEW_WARPS) return int4_plain_mm<1, RUNS, FEW_WARPS, true, false>;
   switch (m) {
-    case 1: return int4_plain_mm<1, RUNS, WARPS, true>;
-    case 2: return int4_plain_mm<2, RUNS, WARPS, true>;
-    case 3: return int4_plain_mm<3, RUNS, WARPS, true>;
-    default: return int4_plain_mm<MAX_ROWS, RUNS, WARPS, true>;
+    case 1: return int4_plain_mm<1, RUNS, WARPS, true, false>;
+    case 2: return int4_plain_mm<2, RUNS, WARPS, true, false>;
+    case 3: return int4_plain_mm<3, RUNS, WARPS, true, false>;
+    default: return int4_plain_mm<MAX_ROWS, RUNS, WARPS, true, false>;
   }
+}
+
+Kernel decoding_kernel_for(int runs) {
+  return runs == 1 ? int4_plain_mm<1, 1, WARPS, true, true> : int4_plain_mm<1, 2, WARPS, true, true>;
 }
 
 Kernel kernel_for(int m, int runs, int warps, bool x_is_shared) {
   return runs == 1 ? kernel_for<1>(m, warps, x_is_shared) : kernel_for<2>(m, warps, x_is_shared);
+}
+
+Division division_of(const SamebitsLaunch &launch, const SamebitsWalk &of) {
+  const int runs = runs_of(of.group_size);
+  const int x_bytes[2] = {x_bytes_of(of.m, of.largest_k[0], runs), x_bytes_of(of.m, of.largest_k[1], runs)};
+  return divide(launch.shared_bytes, of.m, runs, x_bytes);
 }
 
 }  // namespace
@@ -269,23 +317,31 @@ int samebits_load_int4_plain_mm(int32_t shared_bytes) {
     for (const bool x_is_shared : {false, true}) {
       if (const int error = load(kernel_for(1, runs, FEW_WARPS, x_is_shared))) return error;
     }
+    if (const int error = load(decoding_kernel_for(runs))) return error;
   }
   return cudaSuccess;
+}
+
+int32_t samebits_can_decode(const SamebitsLaunch *launch, const SamebitsWalk *of, int32_t n) {
+  using namespace samebits;
+  const Division division = division_of(*launch, *of);
+  const bool has_room = division.stages > 0 && division.x_copies == 2 && division.x_bytes[0] >= n * 2;
+  return of->m == 1 && n <= SAMEBITS_MAX_NORMED && n % BLOCK_SIZE == 0 && has_room;
 }
 
 int samebits_int4_plain_mm(const SamebitsLaunch *launch, const SamebitsWalk *of) {
   using namespace samebits;
   const int runs = runs_of(of->group_size);
-  const int x_bytes[2] = {x_bytes_of(of->m, of->largest_k[0], runs), x_bytes_of(of->m, of->largest_k[1], runs)};
   if (of->count < 1 || of->m < 1 || of->m > MAX_ROWS) return cudaErrorInvalidValue;
-  const Division division = divide(launch->shared_bytes, of->m, runs, x_bytes);
-  if (division.stages == 0) return cudaErrorInvalidValue;
+  const Division division = division_of(*launch, *of);
+  if (division.stages == 0 || (of->decodes && (of->m != 1 || division.x_copies != 2))) return cudaErrorInvalidValue;
   const Walk walk = {of->steps,
                      static_cast<uint64_t *>(of->tails),
                      of->count,
                      division.stages,
                      division.x_copies,
                      {division.x_bytes[0], division.x_bytes[1]}};
-  const Kernel kernel = kernel_for(of->m, runs, division.warps, division.x_copies > 0);
+  const Kernel kernel =
+      of->decodes ? decoding_kernel_for(runs) : kernel_for(of->m, runs, division.warps, division.x_copies > 0);
   return launch_resident_kernel(*launch, kernel, division.warps * WARP, division.shared_bytes, walk);
 }

@@ -23,6 +23,7 @@ enum {
   SAMEBITS_MAX_M = 65535,
   SAMEBITS_ROWS_PER_PASS = 4,    /* rows of x that share one pass over the weights */
   SAMEBITS_LINEARS_PER_STEP = 3, /* linears on one x that run side by side */
+  SAMEBITS_MAX_NORMED = 6144,    /* n of an x that every block makes itself */
   SAMEBITS_MAX_WEIGHT_EXPONENT = 100
 };
 
@@ -161,8 +162,9 @@ typedef struct SamebitsScaleLayout {
 typedef struct SamebitsLinear {
   const void *codes;
   const void *scale_zero;
-  void *y;         /* of the pass's first row */
-  void *quantized; /* rows of y as a later step's x, PENDING before; or NULL */
+  void *y;          /* of the pass's first row */
+  void *quantized;  /* rows of y as a later step's x, PENDING before; or NULL */
+  const void *gate; /* f32[N] that a linear of the step gives, PENDING before: quantized gets gelu(gate) * y; or NULL */
   int32_t n;
   int32_t first_tile, tile_end; /* its tiles among those of the step */
   int32_t weight_exponent;
@@ -170,11 +172,28 @@ typedef struct SamebitsLinear {
   SamebitsScaleLayout scale_layout;
 } SamebitsLinear;
 
+/*
+ * The x of a decoder's step that every block makes itself, of what the step before gave (DECODER.md, steps 7 and 8): hidden =
+ * mul(add(hidden, RMSNorm(branch, branch_weight)), scalar), x = bf(RMSNorm(hidden, weight)).
+ */
+typedef struct SamebitsNormedInput {
+  const void *branch;        /* f32[n], PENDING before; NULL where x comes quantized */
+  const void *branch_weight; /* bf16[n] */
+  const void *weight;        /* bf16[n] */
+  const void *hidden;        /* f32[n] from before the launch; NULL for what the block left in own_hidden */
+  void *own_hidden;          /* f32[blocks][n] */
+  void *next_hidden;         /* f32[n] for after the launch; NULL where the next step of this kind reads own_hidden */
+  float scalar, epsilon, inverse_n;
+  int32_t n; /* at most SAMEBITS_MAX_NORMED */
+} SamebitsNormedInput;
+
 /* Linears on the same x that run side by side. */
 typedef struct SamebitsStep {
   SamebitsLinear linears[SAMEBITS_LINEARS_PER_STEP];
   const void *x; /* quantized rows */
   int32_t tiles, chunks;
+  SamebitsNormedInput normed;
+  int64_t padding; /* to whole vectors */
 } SamebitsStep;
 
 /* Adds a weight to a step as its next linear; x, y, quantized and output_bf16 are the caller's. */
@@ -187,10 +206,14 @@ typedef struct SamebitsWalk {
   int32_t m;            /* 1..samebits_rows_per_pass */
   int32_t group_size;   /* 16, or any other */
   int32_t largest_k[2]; /* of the steps with even and with odd numbers */
+  int32_t decodes;      /* whether steps have a normed input or a gate; every y is f32 then, and PENDING before if a step reads it */
   void *tails;          /* samebits_tail_bytes, all bytes 0x80 */
 } SamebitsWalk;
 
 uint64_t samebits_tail_bytes(const SamebitsLaunch *launch, int32_t steps, int32_t m);
+
+/* Whether this device has room for a walk that decodes, whose normed inputs have n values. */
+int32_t samebits_can_decode(const SamebitsLaunch *launch, const SamebitsWalk *walk, int32_t n);
 
 /* Rows of x that one pass takes on this device, 1..SAMEBITS_ROWS_PER_PASS. */
 int32_t samebits_rows_per_pass(const SamebitsLaunch *launch, int32_t k, int32_t group_size);

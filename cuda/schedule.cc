@@ -162,6 +162,7 @@ void Schedule::launch(cudaStream_t stream) const {
                                any.m,
                                group_size,
                                {launch.largest_k[0], launch.largest_k[1]},
+                               0,
                                work_ + launch.tails_offset};
     check_cuda(samebits_int4_plain_mm(&in, &walk), "launching int4_plain_mm");
   }

@@ -59,6 +59,7 @@ struct alignas(VECTOR_BYTES) Shared {
   Barrier landed[WARPS][MAX_STAGES];  // phase i: the i-th chunk in that place of the warp's ring
   Barrier part_is_there[WARPS];       // phase i: the warp's part in step i, if it leaves one
   int32_t largest_word[2][WARPS][MAX_ROWS];
+  float squares[2 * 256];  // partial sums of the norms of a normed input
 };
 
 __host__ __device__ constexpr int part_bytes_of(int m, int warps) { return warps * m * TILE_ROWS * 8; }
