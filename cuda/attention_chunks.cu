@@ -56,6 +56,7 @@ __device__ __forceinline__ float2 softmax_of(const float *scores, int begin, Ran
 }
 
 __global__ void __launch_bounds__(THREADS) attention_chunks(const SamebitsAttention of, int m_count) {
+  begin_beside_previous();
   __shared__ uint4 tile[CHUNK_POSITIONS * VECTORS_PER_ROW];
   __shared__ float all_shares[WARPS][CHUNK_POSITIONS];
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -116,7 +117,7 @@ int samebits_attention_chunks(const SamebitsLaunch *launch, const SamebitsAttent
   const int64_t blocks = static_cast<int64_t>(of->key_value_heads) * of->chunks * slices;
   const int64_t most = static_cast<int64_t>(launch->multiprocessor_count) * BLOCKS_PER_MULTIPROCESSOR;
   const dim3 grid(static_cast<unsigned>(blocks < most ? blocks : most));
-  return launch_kernel(*launch, attention_chunks, grid, THREADS, *of, static_cast<int>(m));
+  return launch_overlapping_kernel(*launch, attention_chunks, grid, THREADS, *of, static_cast<int>(m));
 }
 
 int samebits_load_attention_chunks() { return samebits::load_kernel(samebits::attention_chunks); }

@@ -54,6 +54,7 @@ __device__ __forceinline__ void fold(float (&sums)[KEYS], int distance) {
 
 template <int WORDS>
 __global__ void __launch_bounds__(WARPS *WARP) attention_scores(const SamebitsAttention of, int m_count) {
+  begin_beside_previous();
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
   const StepRange step = step_range(of, m_count);
   const int groups = step.chunks * GROUPS_PER_CHUNK, heads_per_key = of.heads / of.key_value_heads;
@@ -118,7 +119,7 @@ int samebits_attention_scores(const SamebitsLaunch *launch, const SamebitsAttent
   const int64_t groups = static_cast<int64_t>(of->chunks) * GROUPS_PER_CHUNK * of->key_value_heads;
   const int64_t most = static_cast<int64_t>(launch->multiprocessor_count) * BLOCKS_PER_MULTIPROCESSOR;
   const dim3 grid(static_cast<unsigned>(groups < most ? groups : most));
-  return launch_kernel(*launch, kernel_for(words_of(of->head_size)), grid, WARPS * WARP, *of, static_cast<int>(m));
+  return launch_overlapping_kernel(*launch, kernel_for(words_of(of->head_size)), grid, WARPS * WARP, *of, static_cast<int>(m));
 }
 
 int samebits_load_attention_scores() {

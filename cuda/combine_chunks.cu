@@ -19,6 +19,7 @@ namespace {
 constexpr int WARPS = 4;
 
 __global__ void __launch_bounds__(WARPS *WARP) combine_chunks(const SamebitsAttention of, int m_count) {
+  begin_beside_previous();
   const int n = of.heads * of.head_size, m = blockIdx.y;
   const int block = blockIdx.x * WARPS + threadIdx.x / WARP, i = block * BLOCK_SIZE + threadIdx.x % WARP;
   if (block >= chunks_of(n) * BLOCKS_PER_CHUNK) return;
@@ -52,7 +53,7 @@ int samebits_combine_chunks(const SamebitsLaunch *launch, const SamebitsAttentio
   using namespace samebits;
   const int blocks = chunks_of(of->heads * of->head_size) * BLOCKS_PER_CHUNK;
   const dim3 grid(static_cast<unsigned>((blocks + WARPS - 1) / WARPS), static_cast<unsigned>(m));
-  return launch_kernel(*launch, combine_chunks, grid, WARPS * WARP, *of, static_cast<int>(m));
+  return launch_overlapping_kernel(*launch, combine_chunks, grid, WARPS * WARP, *of, static_cast<int>(m));
 }
 
 int samebits_load_combine_chunks() { return samebits::load_kernel(samebits::combine_chunks); }

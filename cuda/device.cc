@@ -210,6 +210,7 @@ SamebitsLaunch Device::launch_in(cudaStream_t stream) const {
   launch.stream = stream;
   launch.multiprocessor_count = properties.multiProcessorCount;
   launch.shared_bytes = static_cast<int32_t>(properties.sharedMemPerBlockOptin);
+  launch.overlaps = properties.major >= 9;
   return launch;
 }
 

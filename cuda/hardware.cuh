@@ -34,6 +34,14 @@ __device__ __forceinline__ void copy_async(void *to, const void *from) {
 #endif
 }
 
+// What a kernel that may begin before the one before it has ended calls before it reads what that one writes, or writes what it
+// reads; the next kernel may begin from here on.
+__device__ __forceinline__ void begin_beside_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // threadIdx.x, kept in a register: compilers would rather read it again, which takes longer than what it is for.
 __device__ __forceinline__ int thread_of_block() {
   int thread;

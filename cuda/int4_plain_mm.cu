@@ -100,6 +100,10 @@ __global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const W
   __syncthreads();
 
   Stream<RUNS> stream(shared, rings + warp * ring_bytes + lane * VECTOR_BYTES, walk.stages, stretch, warp, lane);
+  if (DECODES) {
+    stream.advance(min(walk.count, KNOWN_STEPS) - 1);
+    begin_beside_previous();
+  }
   for (int number = 0; number < walk.count; number++) {
     const SamebitsStep &step = shared.steps[number % KNOWN_STEPS];
     const Cut cut = shared.cuts[number % KNOWN_STEPS];
@@ -343,5 +347,5 @@ int samebits_int4_plain_mm(const SamebitsLaunch *launch, const SamebitsWalk *of)
                      {division.x_bytes[0], division.x_bytes[1]}};
   const Kernel kernel =
       of->decodes ? decoding_kernel_for(runs) : kernel_for(of->m, runs, division.warps, division.x_copies > 0);
-  return launch_resident_kernel(*launch, kernel, division.warps * WARP, division.shared_bytes, walk);
+  return launch_resident_kernel(*launch, of->decodes != 0, kernel, division.warps * WARP, division.shared_bytes, walk);
 }

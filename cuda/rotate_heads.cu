@@ -20,6 +20,7 @@ constexpr int THREADS = TREE_SLOTS;
 constexpr int EACH = SAMEBITS_MAX_HEAD_SIZE / THREADS;
 
 __global__ void __launch_bounds__(THREADS) rotate_heads(const SamebitsAttention of) {
+  begin_beside_previous();
   __shared__ float squares[TREE_SLOTS];
   __shared__ float normed[SAMEBITS_MAX_HEAD_SIZE];
   const int thread = threadIdx.x, row = blockIdx.x, m = blockIdx.y;
@@ -93,7 +94,7 @@ int samebits_rotate_heads(const SamebitsLaunch *launch, const SamebitsAttention 
   using namespace samebits;
   if (of->head_size < 2 || of->head_size > SAMEBITS_MAX_HEAD_SIZE || of->head_size % 2 != 0) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(of->heads + 2 * of->key_value_heads), static_cast<unsigned>(m));
-  return launch_kernel(*launch, rotate_heads, grid, THREADS, *of);
+  return launch_overlapping_kernel(*launch, rotate_heads, grid, THREADS, *of);
 }
 
 int samebits_load_rotate_heads() { return samebits::load_kernel(samebits::rotate_heads); }

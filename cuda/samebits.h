@@ -121,6 +121,7 @@ typedef struct SamebitsLaunch {
   struct CUstream_st *stream;
   int32_t multiprocessor_count;
   int32_t shared_bytes; /* the most shared memory that a block can have */
+  int32_t overlaps;     /* whether a kernel that waits itself may begin before the one before it has ended */
 } SamebitsLaunch;
 
 /* Bytes of a row of K quantized activations (activations.cuh). */

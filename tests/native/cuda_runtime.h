@@ -38,7 +38,7 @@ enum cudaError_t {
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
-enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative = 2 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative = 2, cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventBlockingSync = 1, cudaEventDisableTiming = 2;
@@ -67,7 +67,7 @@ struct cudaFuncAttributes {};
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   struct {
-    int cooperative;
+    int cooperative, programmaticStreamSerializationAllowed;
   } val;
 };
 struct cudaLaunchConfig_t {
@@ -246,7 +246,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
   const dim3 grid = config->gridDim;
   const int threads = static_cast<int>(config->blockDim.x);
   const size_t shared_bytes = config->dynamicSmemBytes;
-  const bool together = config->numAttrs > 0;
+  const bool together = std::any_of(config->attrs, config->attrs + config->numAttrs, [](const cudaLaunchAttribute &of) {
+    return of.id == cudaLaunchAttributeCooperative;
+  });
   on_host::run(config->stream,
                [=] { simt::launch(grid, threads, shared_bytes, together, [&] { std::apply(kernel, bound); }); });
   return cudaSuccess;

@@ -342,6 +342,8 @@ inline int thread_of_block() { return static_cast<int>(threadIdx.x); }
 
 inline uint4 load_shared_by_all(const uint4 *from) { return *from; }
 inline uint64_t load_shared_by_all(const uint64_t *from) { return *from; }
+inline uint32_t load_shared_by_all(const uint32_t *from) { return *from; }
+inline void begin_beside_previous() {}
 inline void store_shared_by_all(uint64_t *to, uint64_t value) { *to = value; }
 inline void store_shared_by_all(uint32_t *to, uint32_t value) { *to = value; }
 inline void look_again() { simt::Block::current->look_again(); }
