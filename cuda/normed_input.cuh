@@ -57,11 +57,10 @@ __device__ __forceinline__ int32_t quantize_shared_row(const char *values, int b
     asum += __shfl_xor_sync(ALL_LANES, asum, 1);
     if (RUNS == 1) asum += __shfl_xor_sync(ALL_LANES, asum, 2);
     if (block >= padded) continue;
-    reinterpret_cast<uint2 *>(row)[block * LANES_PER_BLOCK + part] = make_uint2(codes[0], codes[1]);
+    reinterpret_cast<uint2 *>(row)[block * LANES_PER_BLOCK + part] = {codes[0], codes[1]};
     if (part % (LANES_PER_BLOCK / RUNS) == 0) {
       uint2 *const terms = reinterpret_cast<uint2 *>(row + padded * BLOCK_SIZE) + block * RUNS;
-      terms[part * RUNS / LANES_PER_BLOCK] =
-          make_uint2(static_cast<uint32_t>(scale_word), bits_from_float(static_cast<float>(asum)));
+      terms[part * RUNS / LANES_PER_BLOCK] = {static_cast<uint32_t>(scale_word), bits_from_float(static_cast<float>(asum))};
     }
     largest = max(largest, scale_word);
   }

@@ -7,7 +7,7 @@ import type { CudaBackend } from '../../node/cuda_backend.js';
 import type { OpenCuda } from './cuda_suite.js';
 import { drawDecoderSource } from './decoder_source.js';
 import { drawnTokens, everyLogit, expectReference, expectSameBits, referenceLogits } from './decoder_suite.js';
-import { LONG_DECODER, SMALL_DECODER, WIDE_DECODER } from './hard_decoders.js';
+import { LONG_DECODER, SMALL_DECODER, WALKING_DECODER, WIDE_DECODER } from './hard_decoders.js';
 
 /** 16 for some of the linears that read the same x as others. */
 const mixedGroups = (linear: string) => (['k', 'up', 'o'].includes(linear) ? 16 : 32);
@@ -23,6 +23,16 @@ export function cudaDecoderSuite(open: OpenCuda): void {
     const expected = await referenceLogits(source, tokens);
     const decoder = await backend.loadDecoder(source);
     for (const sizes of [[1], [4], [3, 1, 2]]) await expectReference(decoder, expected, tokens, sizes);
+    decoder.dispose();
+  });
+
+  test.for([32, 16])('layers that one launch walks through, with groups of %i', async (groupSize, context) => {
+    const backend = await open(context);
+    const source = drawDecoderSource(WALKING_DECODER, () => groupSize);
+    const tokens = drawnTokens('walking', 9, vocabularySize);
+    const expected = await referenceLogits(source, tokens);
+    const decoder = await backend.loadDecoder(source);
+    for (const sizes of [[1], [2, 1, 1]]) await expectReference(decoder, expected, tokens, sizes);
     decoder.dispose();
   });
 

@@ -59,3 +59,6 @@ export const LONG_DECODER: DecoderConfig = {
     { ...FULL, heads: 2, keyValueHeads: 2, headSize: 64 },
   ],
 };
+
+/** An intermediate size so large that the normed x of a step has room in shared memory where the gated one of another lies. */
+export const WALKING_DECODER: DecoderConfig = { ...SMALL_DECODER, intermediateSize: 3 * SMALL_DECODER.hiddenSize };
