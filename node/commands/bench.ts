@@ -100,6 +100,7 @@ async function bench(options: BenchOptions, given: readonly string[]): Promise<v
   if (suite) refuseBesideSuite(suite, given);
   else if (options.layers !== undefined) throw withoutSuite('--layers');
   if (options.decode && suite !== DECODE_SUITE) throw withoutSuite('--decode');
+  if (options.decode && options.layers === 0) throw withoutLayers();
   // The reference is no contender, and would take days for what a suite holds.
   const names = selectedBackends(named).filter((name) => named !== undefined || !suite || name !== 'cpu');
   const { backends, unavailable } = await openAvailable(names, named !== undefined);
@@ -203,6 +204,15 @@ function withoutSuite(option: string): SamebitsError {
     expected: `--suite ${DECODE_SUITE} beside it`,
     got: `${option} without it`,
     fix: `Add '--suite ${DECODE_SUITE}'.`,
+  });
+}
+
+function withoutLayers(): SamebitsError {
+  return new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'a decoder has layers',
+    expected: '--layers of at least 1',
+    got: '--layers 0',
+    fix: 'Leave out --decode to time the head alone.',
   });
 }
 
