@@ -36,7 +36,10 @@ const library = {
       },
       formats: ['es' as const],
     },
-    rolldownOptions: { output, external: [/^node:/, 'webgpu', 'commander', 'cli-progress', /^@noble\/hashes/] },
+    rolldownOptions: {
+      output,
+      external: [/^node:/, 'webgpu', 'commander', 'cli-progress', /^@noble\/hashes/, /^@huggingface\//],
+    },
   },
   // Every core, where vitest would leave one idle: half of all tests wait for one thread of a software device.
   test: { include: ['tests/{unit,parity}/**/*.test.ts'], testTimeout: 120_000, maxWorkers: '100%' },

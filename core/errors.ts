@@ -52,7 +52,11 @@ export type ErrorCode =
   | 'FILE_LAYOUT_VERSION_UNKNOWN'
   | 'FILE_TENSOR_MISSING'
   | 'FILE_TENSOR_INVALID'
-  | 'FILE_FORMAT_UNSUPPORTED';
+  | 'FILE_FORMAT_UNSUPPORTED'
+  // text in and out of a model
+  | 'MODEL_TOKENIZER_INVALID'
+  | 'MODEL_CHAT_TEMPLATE_MISSING'
+  | 'MODEL_CHAT_TEMPLATE_INVALID';
 
 /** What a refusal says: the rule, what was expected, what came, and what to do about it. */
 export interface ErrorDetails {
