@@ -50,7 +50,7 @@ const page = {
   plugins: [wasmKernels()],
   root: fromRoot('web'),
   base: './',
-  worker: { plugins: () => [wasmKernels()], rolldownOptions: { output } },
+  worker: { format: 'es' as const, plugins: () => [wasmKernels()], rolldownOptions: { output } },
   build: { outDir: fromRoot('dist/page'), emptyOutDir: true, target: 'es2023', rolldownOptions: { output } },
 };
 

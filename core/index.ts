@@ -65,6 +65,21 @@ export { type ErrorCode, type ErrorDetails, SamebitsError } from './errors.js';
 export { Int4Tensor } from './int4_tensor.js';
 export { BLOCK_SIZE, MAX_K, MAX_M, MAX_N, MAX_WEIGHT_EXPONENT, MAX_ZERO_POINT, type WeightShape } from './limits.js';
 export { type Activations, linear } from './linear.js';
+export { type ChatMessage, type ChatSources, ChatTemplate } from './model/chat_template.js';
+export {
+  type GeneratedToken,
+  Generation,
+  type GenerationEnd,
+  type GenerationOptions,
+  type GenerationTimes,
+  type PickToken,
+  type TextSession,
+} from './model/generate.js';
+export type { SamplingOptions } from './model/sampling.js';
+export { TextModel, type TextOptions } from './model/text_model.js';
+export { TextModelFile } from './model/text_model_file.js';
+export { TextStream } from './model/text_stream.js';
+export { TextTokenizer } from './model/text_tokenizer.js';
 export {
   type ActivationKind,
   CASES,

@@ -8,6 +8,7 @@ import { registerBench } from './commands/bench.js';
 import { registerConvert } from './commands/convert.js';
 import { registerDequantize } from './commands/dequantize.js';
 import { registerDoctor } from './commands/doctor.js';
+import { registerGenerate } from './commands/generate.js';
 import { registerInspect } from './commands/inspect.js';
 import { registerMatvec } from './commands/matvec.js';
 import { registerVerify } from './commands/verify.js';
@@ -30,6 +31,7 @@ for (const register of [
   registerConvert,
   registerDequantize,
   registerInspect,
+  registerGenerate,
   registerMatvec,
 ]) {
   register(program);

@@ -9,10 +9,14 @@ class Interruption {
 }
 
 /**
- * Runs `work` with a signal that aborts on SIGHUP, SIGINT and SIGTERM. When one of them ended it, says so on stderr and sets
- * the exit code; `tidy` runs first, however it ended.
+ * Runs `work` with a signal that aborts on SIGHUP, SIGINT and SIGTERM. When one of them ended it, says so on stderr, and what
+ * was done by then, and sets the exit code; `tidy` runs first, however it ended.
  */
-export async function interruptible(work: (signal: AbortSignal) => Promise<void>, tidy = () => {}): Promise<void> {
+export async function interruptible(
+  work: (signal: AbortSignal) => Promise<void>,
+  tidy = () => {},
+  doneSoFar = () => 'nothing was written',
+): Promise<void> {
   const controller = new AbortController();
   const handlers = SIGNALS.map((signal) => {
     const interrupt = () => controller.abort(new Interruption(signal));
@@ -24,7 +28,7 @@ export async function interruptible(work: (signal: AbortSignal) => Promise<void>
   } catch (error) {
     if (!(error instanceof Interruption)) throw error;
     tidy();
-    process.stderr.write(`samebits: interrupted by ${error.signal}; nothing was written.\n`);
+    process.stderr.write(`samebits: interrupted by ${error.signal}; ${doneSoFar()}.\n`);
     process.exitCode = EXIT_CODES[error.signal];
   } finally {
     tidy();

@@ -2,7 +2,7 @@
 
 export interface Progress {
   update(text: string): void;
-  /** Removes the line; must be called before anything else is printed. */
+  /** Removes the line, if there is one; must be called before anything else is printed. */
   clear(): void;
 }
 
@@ -19,5 +19,15 @@ export function terminalProgress(stream: NodeJS.WriteStream = process.stderr): P
     stream.write(text.slice(0, (stream.columns || 80) - 1));
     stream.clearLine(1);
   };
-  return { update: show, clear: () => show('') };
+  let isShown = false;
+  return {
+    update: (text) => {
+      isShown = true;
+      show(text);
+    },
+    clear: () => {
+      if (isShown) show('');
+      isShown = false;
+    },
+  };
 }

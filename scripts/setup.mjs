@@ -5,7 +5,7 @@ import { chmodSync, existsSync, readdirSync, realpathSync, rmSync } from 'node:f
 import { join } from 'node:path';
 import { buildAddon } from './build-addon.mjs';
 import { installPackages } from './npm-packages.mjs';
-import { root, runTool } from './processes.mjs';
+import { root, run, runTool } from './processes.mjs';
 import { oneAtATime, whenChanged } from './up-to-date.mjs';
 
 const SOURCES = [
@@ -13,6 +13,10 @@ const SOURCES = [
   ...['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.types.json', 'vite.config.ts'],
   ...['scripts/kernel-sources.mjs', 'scripts/wasm-kernels.mjs'],
 ];
+
+/** The real model of the tests, and the one file that the page reads: packed, with its tokenizer. */
+const SMALL_MODEL = 'tests/data/gemma4-kjv-6m';
+export const PACKED_MODEL = 'build/gemma4-kjv-6m.safetensors';
 
 /**
  * Brings this clone up to date. Does nothing, in a fraction of a second, when it is.
@@ -38,8 +42,14 @@ export async function setUp(log = (line) => process.stderr.write(`samebits set-u
       work: () => buildTypes(log),
     });
     await whenChanged({
+      name: 'small-model',
+      inputs: [...SOURCES, SMALL_MODEL],
+      outputs: [PACKED_MODEL],
+      work: () => packSmallModel(log),
+    });
+    await whenChanged({
       name: 'page',
-      inputs: [...SOURCES, 'tests/data/records'],
+      inputs: [...SOURCES, SMALL_MODEL, 'tests/data/records', 'tests/data/verses'],
       outputs: ['dist/page/index.html'],
       work: () => build(log, 'the page, dist/page', 'vite', ['build', '--mode', 'page']),
     });
@@ -56,6 +66,14 @@ async function buildLibrary(log) {
   await build(log, 'the library, dist', 'vite', ['build']);
   // `npx samebits` in the clone runs the package's own command, which must then be executable.
   chmodSync(join(dist, 'node/cli.js'), 0o755);
+}
+
+/** @param {(line: string) => void} log */
+async function packSmallModel(log) {
+  log(`packing the small model, ${PACKED_MODEL}`);
+  const args = [join(root, 'dist/node/cli.js'), 'convert', SMALL_MODEL, PACKED_MODEL, '--force'];
+  const { code, output } = await run(process.execPath, args, { output: 'capture' });
+  if (code !== 0) throw new Error(`samebits convert ${SMALL_MODEL} failed:\n${output}`);
 }
 
 /** @param {(line: string) => void} log */

@@ -26,6 +26,12 @@ export function inTime(us: number): string {
   return `${Number((us / 1e6).toPrecision(3))} s`;
 }
 
+/** `24.9 tokens/s`, `1,240 tokens/s` */
+export function inPace(tokensPerSecond: number): string {
+  const figure = tokensPerSecond >= 100 ? Math.round(tokensPerSecond) : Number(tokensPerSecond.toPrecision(3));
+  return `${inCount(figure)} tokens/s`;
+}
+
 /** `4,086 GB/s`, `0.31 GB/s` */
 export function inRate(gbps: number): string {
   return `${gbps >= 100 ? inCount(Math.round(gbps)) : Number(gbps.toPrecision(3))} GB/s`;

@@ -7,6 +7,7 @@ import { mountLayout } from './sections/layout.js';
 import { mountNumbers } from './sections/numbers.js';
 import { mountProof } from './sections/proof.js';
 import { mountRace } from './sections/race.js';
+import { mountVerses } from './sections/verses.js';
 import { mountWeights } from './sections/weights.js';
 
 const engine = startEngine();
@@ -16,6 +17,7 @@ engine.onDevice((message) => showDeviceMessage(device, message));
 /** A task of its own for each, so that none holds up a tap or a scroll. */
 const mounts = [
   () => mountProof(sectionParts('proof'), engine),
+  () => mountVerses(sectionParts('verses'), engine),
   () => mountLayout(sectionParts('layout')),
   () => mountRace(sectionParts('race'), engine),
   () => mountWeights(sectionParts('weights'), engine),

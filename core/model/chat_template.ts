@@ -8,6 +8,14 @@ export interface ChatMessage {
   readonly content: string;
 }
 
+/** What a model's folder has to make a template of, which may be neither. */
+export interface ChatSources {
+  /** Contents of chat_template.jinja. */
+  readonly jinja: string | undefined;
+  /** Contents of tokenizer_config.json. */
+  readonly config: string | undefined;
+}
+
 /** A model's chat template: Jinja, rendered by the engine that Hugging Face keeps for such templates. */
 export class ChatTemplate {
   readonly #template: Template;
@@ -44,9 +52,9 @@ export class ChatTemplate {
    * The template of a model: chat_template.jinja, which newer models have, before the field of tokenizer_config.json.
    * @throws SamebitsError MODEL_CHAT_TEMPLATE_MISSING, MODEL_CHAT_TEMPLATE_INVALID
    */
-  static of(templateFile: string | undefined, configJson: string | undefined): ChatTemplate {
-    const config = fieldsOf(configJson ?? '{}');
-    const source = templateFile ?? config.get('chat_template');
+  static of(sources: ChatSources): ChatTemplate {
+    const config = fieldsOf(sources.config ?? '{}');
+    const source = sources.jinja ?? config.get('chat_template');
     if (typeof source !== 'string') {
       throw new SamebitsError('MODEL_CHAT_TEMPLATE_MISSING', {
         rule: 'a chat needs the template that the model was trained with',

@@ -132,6 +132,9 @@ const afterMs = (ms: number) => {
 const BENCH = ['bench', '--backend', 'cpu', '--shapes', '8192x8192', '--replays', '100000'];
 const SUITE = ['bench', '--backend', 'cpu', '--suite', 'gemma4-31b', '--replays', '100000', '--json'];
 const SOAK = ['verify', '--backend', 'webgpu', '--soak', '100000000'];
+const SMALL_MODEL = join(root, 'build/gemma4-kjv-6m.safetensors');
+/** As long as the model's context, on the reference: seconds. */
+const ENDLESS = ['generate', SMALL_MODEL, '--prompt', 'And', '--max-new-tokens', '100000', '--backend', 'cpu'];
 /** The promise is a second. A clock would measure what else this machine does; CPU time is the command's own. */
 const LIMIT_CPU_MS = 1000;
 /** A third of a second to start, seconds to convert. */
@@ -195,6 +198,23 @@ describe('an interrupt', () => {
     return join(folder, name ?? 'none');
   }
 
+  test.for([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s ends generate at the next token, with %i and whole text', async ([signal, code]) => {
+    let text = '';
+    const ended = await start(ENDLESS, async (child) => {
+      child.stdout?.on('data', (piece) => {
+        text += piece;
+      });
+      while (text.length < 20 && child.exitCode === null) await sleep(20);
+      child.kill(signal);
+    });
+    expect({ code: ended.code, signal: ended.signal }).toEqual({ code, signal: null });
+    expect(ended.stderr).toMatch(/^samebits: interrupted by SIG(?:INT|TERM); \d+ tokens were written\.\n$/);
+    expect(ended.stdout).toMatch(/[^\n]\n$/);
+  });
+
   test('of convert on a terminal brings the cursor and the wrapping of lines back', (context) => {
     const command = `exec "$NODE" "$CLI" convert "$MODEL" out.safetensors`;
     const shown = onTerminal(context, command, { interruptAfterSeconds: 3 });
@@ -219,7 +239,7 @@ function onTerminal(
     {
       cwd: folder,
       encoding: 'utf8',
-      env: { ...quiet, NODE: process.execPath, CLI: cli, MODEL: model, ...env },
+      env: { ...quiet, NODE: process.execPath, CLI: cli, MODEL: model, SMALL: SMALL_MODEL, ...env },
       timeout: 60_000,
     },
   );
@@ -236,6 +256,13 @@ describe('a reader that leaves', () => {
   ])('%s ends without a stack', async (args) => {
     const ended = await start(args, async (child) => {
       child.stdout?.destroy();
+    });
+    expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' });
+  });
+
+  test('of a text ends generate', async () => {
+    const ended = await start(ENDLESS, async (child) => {
+      child.stdout?.once('data', () => child.stdout?.destroy());
     });
     expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' });
   });
@@ -295,6 +322,20 @@ describe('terminals', () => {
     expect(shown).toContain(`${ESCAPE}[1G`);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: what colours a terminal
     expect(shown).not.toMatch(/\u001b\[[\d;]*m/);
+  });
+
+  const WRITE = '"$NODE" "$CLI" generate "$SMALL" --max-new-tokens 8 --backend cpu';
+
+  test('show the prompt and what follows as one text', (context) => {
+    const shown = onTerminal(context, `${WRITE} --prompt "In the beginning God"`, { env: { CI: '1' } });
+    expect(shown).toMatch(/^In the beginning God[^\r\n]+\r\n\r\nprompt /);
+  });
+
+  test('pipes take a prompt from stdin and get what follows alone', (context) => {
+    const command = `echo "In the beginning God" | ${WRITE} --prompt - 2>/dev/null | cat`;
+    const shown = onTerminal(context, command, { env: { CI: '1' } });
+    expect(shown).toMatch(/^[^\r\n]+\r\n$/);
+    expect(shown).not.toContain('In the beginning');
   });
 
   test.for([1, 7, 24])('of %i columns show progress on one line', (columns, context) => {

@@ -162,21 +162,22 @@ describe('a chat template', () => {
     '{% if add_generation_prompt %}<turn>model\n{% endif %}';
   const config = JSON.stringify({ bos_token: { content: '<bos>' }, eos_token: '<eos>', chat_template: source });
   const messages = [{ role: 'user', content: 'Hello' }] as const;
+  const of = (jinja: string | undefined, config: string | undefined) => ChatTemplate.of({ jinja, config });
 
   test('renders messages up to the answer', () => {
-    expect(ChatTemplate.of(undefined, config).render(messages)).toBe('<bos><turn>user\nHello</turn>\n<turn>model\n');
+    expect(of(undefined, config).render(messages)).toBe('<bos><turn>user\nHello</turn>\n<turn>model\n');
   });
 
   test('in a file of its own goes first', () => {
-    expect(ChatTemplate.of('{{ messages[0].content }}{{ eos_token }}', config).render(messages)).toBe('Hello<eos>');
+    expect(of('{{ messages[0].content }}{{ eos_token }}', config).render(messages)).toBe('Hello<eos>');
   });
 
   test.each([
-    ['MISSING', () => ChatTemplate.of(undefined, read('tokenizer_config.json'))],
-    ['MISSING', () => ChatTemplate.of(undefined, undefined)],
-    ['INVALID', () => ChatTemplate.of('{% for %}', undefined)],
-    ['INVALID', () => ChatTemplate.of(undefined, '{')],
-    ['INVALID', () => ChatTemplate.of("{{ raise_exception('no') }}", undefined).render(messages)],
+    ['MISSING', () => of(undefined, read('tokenizer_config.json'))],
+    ['MISSING', () => of(undefined, undefined)],
+    ['INVALID', () => of('{% for %}', undefined)],
+    ['INVALID', () => of(undefined, '{')],
+    ['INVALID', () => of("{{ raise_exception('no') }}", undefined).render(messages)],
   ] as const)('that is %s is refused: %#', (what, run) => {
     expect(run).toThrow(SamebitsError);
     expect(run).toThrow(new RegExp(`^MODEL_CHAT_TEMPLATE_${what}`));

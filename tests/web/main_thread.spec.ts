@@ -30,6 +30,8 @@ test('never holds up the main thread, and nothing jumps, while every section wor
   await settled(page, 'race', /^cancelled$/);
   await page.getByRole('button', { name: 'Run the case table' }).click();
   await settled(page, 'proof', /^equal$/);
+  await page.locator('#verses').getByRole('button', { name: 'Write' }).click();
+  await settled(page, 'verses', /^equal$/);
   const group = page.getByRole('slider', { name: 'Group size' });
   for (const key of ['Home', 'End', 'Home']) await group.press(key);
   const { longTasks } = await seenBy(page);

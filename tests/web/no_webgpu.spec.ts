@@ -31,6 +31,14 @@ test('explains that the browser offers no adapter, and runs the reference', asyn
   await page.getByRole('button', { name: 'Pack and multiply: model.layers.0.self_attn.q_proj.weight' }).click();
   await settled(page, 'weights', /^done$/);
   await expect(page.locator('#weights .card')).toContainText('there is no GPU here to compare with');
+
+  const verses = page.locator('#verses');
+  await verses.getByRole('button', { name: 'Write' }).click();
+  expect(await settled(page, 'verses', /^(equal|different|unrecorded|failed)$/)).toContain(
+    'Letter for letter the text',
+  );
+  await expect(verses).toContainText('Computed by CPU reference (JavaScript), on the processor and not on a GPU');
+  await photograph(page, 'unavailable-verses');
   expect(errors).toEqual([]);
 });
 

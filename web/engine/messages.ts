@@ -4,6 +4,7 @@ import type {
   BitDifference,
   DeviceInfo,
   ErrorDetails,
+  GenerationTimes,
   Layout,
   OutputType,
   ParityResult,
@@ -159,12 +160,36 @@ export interface PackResult {
   readonly elapsedMs: number;
 }
 
+export interface WriteRequest {
+  /** The small model, packed. */
+  readonly file: Blob;
+  /** On the reference, too, where there is no device. */
+  readonly on: 'device' | 'reference';
+  readonly prompt: string;
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly seed: number;
+}
+
+export type WriteEvent =
+  | { readonly kind: 'loading'; readonly doneBytes: number; readonly totalBytes: number }
+  /** The model is on this device. */
+  | { readonly kind: 'ready'; readonly device: string; readonly isSoftware: boolean }
+  /** One token more; its text is whole characters, perhaps none. */
+  | { readonly kind: 'text'; readonly delta: string; readonly decodedTokens: number; readonly decodeMs: number };
+
 /** Every job: what it is asked with, what it says on the way, what it ends with. */
 export interface Jobs {
   readonly prove: { readonly request: ProofSubject; readonly event: ProofEvent; readonly result: null };
   readonly race: { readonly request: readonly RaceShape[]; readonly event: RaceEvent; readonly result: null };
   readonly open: { readonly request: OpenRequest; readonly event: never; readonly result: Listing };
   readonly pack: { readonly request: PackRequest; readonly event: PackEvent; readonly result: PackResult };
+  readonly write: {
+    readonly request: WriteRequest;
+    readonly event: WriteEvent;
+    readonly result: GenerationTimes;
+  };
 }
 
 export type JobName = keyof Jobs;
