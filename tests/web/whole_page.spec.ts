@@ -14,9 +14,9 @@ const MAX_GZIPPED_BYTES = 150_000;
 const TYPES: Readonly<Record<string, string>> = { html: 'text/html', js: 'text/javascript', css: 'text/css' };
 
 test('is under 150 KB gzipped before any model', () => {
-  // What reads the model's tokenizer is fetched with the model.
+  // What reads the model's tokenizer, and what decodes, are fetched with the model.
   const files = readdirSync(BUILT, { recursive: true, encoding: 'utf8' }).filter(
-    (name) => /\.(html|js|css)$/.test(name) && !/\bwriter-/.test(name),
+    (name) => /\.(html|js|css)$/.test(name) && !/\b(?:writer|webgpu_decoder)-/.test(name),
   );
   const gzipped = files.map((name) => gzipSync(readFileSync(join(BUILT, name))).byteLength);
   const total = gzipped.reduce((sum, bytes) => sum + bytes, 0);
