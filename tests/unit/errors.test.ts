@@ -42,6 +42,7 @@ type CoreCode = Exclude<
   | 'BACKEND_UNAVAILABLE'
   | 'WEBASSEMBLY_UNAVAILABLE'
   | 'ARGUMENT_INVALID'
+  | 'CONTEXT_FULL'
 >;
 
 const CASES: Record<CoreCode, () => unknown> = {
