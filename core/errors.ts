@@ -54,7 +54,6 @@ export type ErrorCode =
   | 'FILE_TENSOR_INVALID'
   | 'FILE_FORMAT_UNSUPPORTED'
   // text in and out of a model
-  | 'CONTEXT_FULL'
   | 'MODEL_TOKENIZER_INVALID'
   | 'MODEL_CHAT_TEMPLATE_MISSING'
   | 'MODEL_CHAT_TEMPLATE_INVALID';

@@ -42,7 +42,6 @@ type CoreCode = Exclude<
   | 'BACKEND_UNAVAILABLE'
   | 'WEBASSEMBLY_UNAVAILABLE'
   | 'ARGUMENT_INVALID'
-  | 'CONTEXT_FULL'
 >;
 
 const CASES: Record<CoreCode, () => unknown> = {
