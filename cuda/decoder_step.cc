@@ -230,9 +230,9 @@ void StepRecorder::launch(cudaStream_t stream, const SamebitsStep *device) const
       continue;
     }
     const Walk &of = walks_[launch.walk];
-    const SamebitsWalk walk = {device + of.first_step,  of.count,   of.m,
-                               of.group_size,           {of.k[0], of.k[1]}, of.decodes,
-                               at<char>(of.tails)};
+    const SamebitsStep *const steps = of.decodes ? steps_.data() : device;
+    const SamebitsWalk walk = {
+        steps + of.first_step, of.count, of.m, of.group_size, {of.k[0], of.k[1]}, of.decodes, at<char>(of.tails)};
     check_cuda(samebits_int4_plain_mm(&in, &walk), "launching int4_plain_mm");
   }
   if (wants_ != Wants::kGreedy) return;

@@ -21,6 +21,7 @@
 // Numerics: NUMERICS.md sections 3 and 4 (numerics.cuh). Only integers are summed, so no order can be seen.
 // Limits:   K a multiple of 32, at most 65504; group size 16 or a power of two >= 32; every block resident at once.
 
+#include "finish.cuh"
 #include "launch.cuh"
 #include "normed_input.cuh"
 #include "receive.cuh"
@@ -29,55 +30,12 @@
 namespace samebits {
 namespace {
 
-// Block `tile` of a row that a linear quantizes, and what pads the row behind its last block.
-template <int RUNS>
-__device__ __forceinline__ void write_output_block(const SamebitsLinear &linear, char *row, int tile, uint32_t value) {
-  const int chunks = chunks_of(linear.n), blocks = linear.n / BLOCK_SIZE;
-  write_block<RUNS>(row, chunks, tile, value);
-  if (tile < blocks - 1) return;
-  for (int padding = blocks; padding < chunks * BLOCKS_PER_CHUNK; padding++) write_block<RUNS>(row, chunks, padding, 0);
-}
-
-// y of 32 rows from their sums, one a lane; and quantized, if a later step reads it.
-template <int RUNS>
-__device__ __forceinline__ void finish(const SamebitsLinear &linear, int tile, int m, int64_t sum, int row_exponent) {
-  const int lane = threadIdx.x % WARP, n = tile * TILE_ROWS + lane;
-  const uint32_t bits = result_bits(sum, linear.weight_exponent, row_exponent);
-  const size_t at = static_cast<size_t>(m) * linear.n + n;
-  if (!linear.output_bf16) {
-    if (n < linear.n) static_cast<uint32_t *>(linear.y)[at] = bits;
-    return;
-  }
-  const uint16_t rounded = bf16_from_result(bits);
-  if (linear.quantized != nullptr) {
-    const size_t row_bytes = row_bytes_of(chunks_of(linear.n), RUNS);
-    write_output_block<RUNS>(linear, static_cast<char *>(linear.quantized) + m * row_bytes, tile, rounded);
-  }
-  if (n < linear.n) static_cast<uint16_t *>(linear.y)[at] = rounded;
-}
-
-// The same in a walk that decodes: y is f32 for whoever waits for it, or, gated, what the next step reads.
-template <int RUNS>
-__device__ __forceinline__ void finish_decoding(const SamebitsLinear &linear, int tile, int64_t sum, int row_exponent) {
-  const int n = tile * TILE_ROWS + static_cast<int>(threadIdx.x % WARP);
-  const uint32_t bits = result_bits(sum, linear.weight_exponent, row_exponent);
-  if (linear.gate == nullptr) {
-    if (n < linear.n) store_shared_by_all(static_cast<uint32_t *>(linear.y) + n, bits);
-    return;
-  }
-  uint32_t gate = PENDING;
-  while (true) {
-    if (gate == PENDING) gate = load_shared_by_all(static_cast<const uint32_t *>(linear.gate) + n);
-    if (__any_sync(ALL_LANES, gate == PENDING) == 0) break;
-    look_again();
-  }
-  write_output_block<RUNS>(linear, static_cast<char *>(linear.quantized), tile,
-                           bf16_bits(mul(gelu(float_from_bits(gate)), float_from_bits(bits))));
-}
-
 template <int M, int RUNS, int WARPS_OF_BLOCK, bool X_IS_SHARED, bool DECODES>
-__global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const Walk walk) {
+__global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(
+    const __grid_constant__ Given<DECODES> given) {
   constexpr int warps = WARPS_OF_BLOCK;
+  const Walk &walk = given.walk;
+  const SamebitsStep *const steps = given.steps();
   const int thread = thread_of_block(), warp = thread / WARP, lane = thread % WARP;
   const int g = lane / BLOCKS_PER_CHUNK, t = lane % BLOCKS_PER_CHUNK;
   const uint32_t stretch = blockIdx.x * warps + warp, stretches = gridDim.x * warps;
@@ -92,10 +50,10 @@ __global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const W
     shared.part_is_there[i].init(WARP);
   }
   for (int i = threadIdx.x; i < min(walk.count, KNOWN_STEPS) * STEP_VECTORS; i += blockDim.x) {
-    reinterpret_cast<uint4 *>(shared.steps)[i] = reinterpret_cast<const uint4 *>(walk.steps)[i];
+    reinterpret_cast<uint4 *>(shared.steps)[i] = reinterpret_cast<const uint4 *>(steps)[i];
   }
   for (int i = threadIdx.x; i < min(walk.count, KNOWN_STEPS); i += blockDim.x) {
-    shared.cuts[i] = Cut::of(walk.steps[i], stretches);
+    shared.cuts[i] = Cut::of(steps[i], stretches);
   }
   __syncthreads();
 
@@ -120,9 +78,9 @@ __global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const W
     if (number >= 2 && coming < walk.count && warp == number % warps) {
       if (lane < STEP_VECTORS) {
         reinterpret_cast<uint4 *>(&shared.steps[coming % KNOWN_STEPS])[lane] =
-            reinterpret_cast<const uint4 *>(&walk.steps[coming])[lane];
+            reinterpret_cast<const uint4 *>(&steps[coming])[lane];
       }
-      if (lane == 0) shared.cuts[coming % KNOWN_STEPS] = Cut::of(walk.steps[coming], stretches);
+      if (lane == 0) shared.cuts[coming % KNOWN_STEPS] = Cut::of(steps[coming], stretches);
     }
 
     // So does the copy of its x; if there is but one, it is that of the last step.
@@ -249,7 +207,8 @@ __global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(const W
   }
 }
 
-using Kernel = void (*)(Walk);
+using Kernel = void (*)(Given<false>);
+using DecodingKernel = void (*)(Given<true>);
 
 template <int RUNS>
 Kernel kernel_for(int m, int warps, bool x_is_shared) {
@@ -263,7 +222,7 @@ Kernel kernel_for(int m, int warps, bool x_is_shared) {
   }
 }
 
-Kernel decoding_kernel_for(int runs) {
+DecodingKernel decoding_kernel_for(int runs) {
   return runs == 1 ? int4_plain_mm<1, 1, WARPS, true, true> : int4_plain_mm<1, 2, WARPS, true, true>;
 }
 
@@ -310,7 +269,7 @@ int32_t samebits_rows_per_pass(const SamebitsLaunch *launch, int32_t k, int32_t 
 
 int samebits_load_int4_plain_mm(int32_t shared_bytes) {
   using namespace samebits;
-  const auto load = [=](Kernel kernel) {
+  const auto load = [=](auto kernel) {
     const int error = load_kernel(kernel);
     return error ? error : allow_shared_memory(kernel, shared_bytes);
   };
@@ -338,14 +297,20 @@ int samebits_int4_plain_mm(const SamebitsLaunch *launch, const SamebitsWalk *of)
   const int runs = runs_of(of->group_size);
   if (of->count < 1 || of->m < 1 || of->m > MAX_ROWS) return cudaErrorInvalidValue;
   const Division division = division_of(*launch, *of);
-  if (division.stages == 0 || (of->decodes && (of->m != 1 || division.x_copies != 2))) return cudaErrorInvalidValue;
-  const Walk walk = {of->steps,
+  if (division.stages == 0) return cudaErrorInvalidValue;
+  const int threads = division.warps * WARP;
+  const Walk walk = {of->decodes ? nullptr : of->steps,
                      static_cast<uint64_t *>(of->tails),
                      of->count,
                      division.stages,
                      division.x_copies,
                      {division.x_bytes[0], division.x_bytes[1]}};
-  const Kernel kernel =
-      of->decodes ? decoding_kernel_for(runs) : kernel_for(of->m, runs, division.warps, division.x_copies > 0);
-  return launch_resident_kernel(*launch, of->decodes != 0, kernel, division.warps * WARP, division.shared_bytes, walk);
+  if (!of->decodes) {
+    const Kernel kernel = kernel_for(of->m, runs, division.warps, division.x_copies > 0);
+    return launch_resident_kernel(*launch, false, kernel, threads, division.shared_bytes, Given<false>{walk});
+  }
+  if (of->m != 1 || of->count > SAMEBITS_DECODING_STEPS || division.x_copies != 2) return cudaErrorInvalidValue;
+  Given<true> given = {walk, {}};
+  for (int i = 0; i < of->count; i++) given.own_steps[i] = of->steps[i];
+  return launch_resident_kernel(*launch, true, decoding_kernel_for(runs), threads, division.shared_bytes, given);
 }

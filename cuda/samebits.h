@@ -24,6 +24,7 @@ enum {
   SAMEBITS_ROWS_PER_PASS = 4,    /* rows of x that share one pass over the weights */
   SAMEBITS_LINEARS_PER_STEP = 3, /* linears on one x that run side by side */
   SAMEBITS_MAX_NORMED = 6144,    /* n of an x that every block makes itself */
+  SAMEBITS_DECODING_STEPS = 4,   /* steps of a walk that decodes */
   SAMEBITS_MAX_WEIGHT_EXPONENT = 100
 };
 
@@ -202,7 +203,7 @@ void samebits_describe_linear(const SamebitsDeviceWeight *weight, SamebitsStep *
 
 /* Steps that one launch runs in order, all with M rows of x and the same size of run. */
 typedef struct SamebitsWalk {
-  const SamebitsStep *steps; /* on the device */
+  const SamebitsStep *steps; /* on the device; on the host when the walk decodes: they go with the launch */
   int32_t count;
   int32_t m;            /* 1..samebits_rows_per_pass */
   int32_t group_size;   /* 16, or any other */

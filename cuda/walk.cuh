@@ -34,6 +34,21 @@ struct Walk {
   int x_bytes[2];  // of each copy
 };
 
+// What a kernel is given. The steps of a walk that decodes come with its launch: others are in memory, where a first look takes
+// microseconds, as long as one of them may last.
+template <bool DECODES>
+struct Given {
+  Walk walk;
+  __device__ __forceinline__ const SamebitsStep *steps() const { return walk.steps; }
+};
+
+template <>
+struct Given<true> {
+  Walk walk;
+  alignas(VECTOR_BYTES) SamebitsStep own_steps[SAMEBITS_DECODING_STEPS];
+  __device__ __forceinline__ const SamebitsStep *steps() const { return own_steps; }
+};
+
 // How the (tile, chunk) pairs of a step, tile after tile, are cut into stretches of the same length, one a warp of the grid.
 struct Cut {
   uint32_t each;   // pairs of a stretch
