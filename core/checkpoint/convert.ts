@@ -12,6 +12,7 @@ import { PlainWeight, SLICE_BYTES } from './plain_weight.js';
 import type { SafetensorsPlan, TensorSpec } from './safetensors_writer.js';
 import { offsetIn, planSamebitsFile, writePackedRows } from './samebits_writer.js';
 import {
+  kept,
   type SelectedTensor,
   type SelectedWeight,
   type Selection,
@@ -85,7 +86,8 @@ export async function planConversion(model: ModelCheckpoint, options: SelectionO
   if (model.files.some(isTagged)) {
     throw unsupported(model, 'must not be a samebits checkpoint', 'a samebits checkpoint, converted already');
   }
-  const tensors = await selectTensors(model, options);
+  const sideFiles = model.sideFiles.map((file) => kept(file, 'a file of the model'));
+  const tensors = [...(await selectTensors(model, options)), ...sideFiles];
   if (!tensors.some(({ kind }) => kind === 'weight')) refuseQuantized(model, tensors);
   const weights = new Map<string, WeightShape>();
   for (const { name, packed } of tensors) if (packed) weights.set(name, packed);

@@ -4,6 +4,7 @@ import { requireFields } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
 import { openGguf } from './gguf_file.js';
 import { decodeUtf8, openSafetensors, type SafetensorsFile } from './safetensors_reader.js';
+import { readSideFiles } from './side_files.js';
 import type { RandomAccessSource, SourceFolder } from './source.js';
 import { describeJson, isJsonObject, type JsonObject, parseStrictJsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
@@ -25,6 +26,8 @@ export interface ModelCheckpoint {
   readonly config: JsonObject;
   /** quantize_config.json, which older GPTQ models have; empty when there is none. */
   readonly quantizeConfig: JsonObject;
+  /** What lies beside the weights and is taken along: `files/config.json`, `files/tokenizer.json`, ... */
+  readonly sideFiles: readonly ModelTensor[];
   close(): Promise<void>;
 }
 
@@ -59,6 +62,7 @@ export async function openModelCheckpoint(folder: SourceFolder, entry?: string):
         container: 'gguf',
         config: NONE,
         quantizeConfig: NONE,
+        sideFiles: [],
         close,
       };
     }
@@ -68,7 +72,9 @@ export async function openModelCheckpoint(folder: SourceFolder, entry?: string):
       : tensorsOf([await openShard(first)]);
     const config = await readOptionalJson(folder, 'config.json');
     const quantizeConfig = await readOptionalJson(folder, 'quantize_config.json');
-    return { name: folder.name, tensors, files: opened, container: 'safetensors', config, quantizeConfig, close };
+    const sideFiles = await readSideFiles(folder);
+    const container = 'safetensors';
+    return { name: folder.name, tensors, files: opened, container, config, quantizeConfig, sideFiles, close };
   } catch (error) {
     await close();
     throw error;

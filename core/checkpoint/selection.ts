@@ -140,7 +140,7 @@ function selectedWeight(weight: SourceWeight): SelectedWeight {
   };
 }
 
-function kept(tensor: ModelTensor, reason: string): SelectedTensor {
+export function kept(tensor: ModelTensor, reason: string): SelectedTensor {
   const { name, dtype, shape, sizeBytes } = tensor;
   return { kind: 'tensor', name, dtype, shape, sizeBytes, tensor, packed: undefined, keepPlain: true, reason };
 }

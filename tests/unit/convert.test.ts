@@ -113,7 +113,12 @@ describe('the real model', () => {
       expectSame(await file.readWeight(name), CoalescedInt4Tensor.fromInt4Tensor(native), name);
     }
     const plain = [...source.tensors.keys()].filter((name) => !/_proj\.weight$/.test(name)).sort();
-    expect([...file.plainTensors.keys()].sort()).toEqual(plain);
+    const files = ['config.json', 'tokenizer.json', 'tokenizer_config.json'].map((name) => `files/${name}`);
+    expect([...file.plainTensors.keys()].sort()).toEqual([...files, ...plain]);
+    for (const name of files) {
+      const bytes = readFileSync(join(MODEL, name.slice('files/'.length)));
+      expect(Buffer.compare(await file.readPlain(name), bytes), name).toBe(0);
+    }
     for (const name of plain) {
       expect(Buffer.compare(await file.readPlain(name), await source.read(name)), name).toBe(0);
     }
