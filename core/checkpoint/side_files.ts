@@ -12,7 +12,13 @@ const NAMES = [
 ] as const;
 const MAX_SIDE_FILE_BYTES = 100_000_000;
 
-/** Each as a plain U8 tensor `files/<name>`; those that are empty or larger than any real one stay behind. */
+/** Without it a model is weights that nobody can write text with, and its config tells nothing that the tag does not. */
+const TELLS_A_TEXT_MODEL = 'files/tokenizer.json';
+
+/**
+ * Each as a plain U8 tensor `files/<name>`, of a model that has a tokenizer; those that are empty or larger than any real one
+ * stay behind.
+ */
 export async function readSideFiles(folder: SourceFolder): Promise<readonly ModelTensor[]> {
   const tensors: ModelTensor[] = [];
   for (const fileName of NAMES) {
@@ -27,7 +33,7 @@ export async function readSideFiles(folder: SourceFolder): Promise<readonly Mode
       await source.close();
     }
   }
-  return tensors;
+  return tensors.some(({ name }) => name === TELLS_A_TEXT_MODEL) ? tensors : [];
 }
 
 function inMemory(name: string, bytes: Uint8Array<ArrayBuffer>): TensorFile {
