@@ -3,6 +3,7 @@
 import { disposedError } from '../backend.js';
 import { bf16FromF32Array, numberFromBf16 } from '../bf16.js';
 import type { CoalescedInt4Tensor } from '../coalesced_int4_tensor.js';
+import { SamebitsError } from '../errors.js';
 import { int4PlainMM } from '../reference.js';
 import { argMax } from './arg_max.js';
 import { attend, type HeadCache } from './attention.js';
@@ -95,7 +96,18 @@ export class CpuDecoder implements DeviceDecoder {
 
   async openCache(capacity: number): Promise<DeviceCache> {
     if (this.#disposed) throw disposedError('decoder');
-    return new CpuCache(this, capacity);
+    try {
+      return new CpuCache(this, capacity);
+    } catch (cause) {
+      if (!(cause instanceof RangeError)) throw cause;
+      throw new SamebitsError('DEVICE_OUT_OF_MEMORY', {
+        rule: 'the keys and values of a cache must fit into the memory of this JavaScript engine',
+        expected: `memory for ${this.cacheSizeBytes(capacity)} bytes, ${capacity} positions`,
+        got: cause.message,
+        fix: 'Open a cache of fewer positions, or dispose of others.',
+        cause,
+      });
+    }
   }
 
   linear(name: LinearName, layer: number | null): CpuLinear {
@@ -164,6 +176,17 @@ interface TokenValues {
   readonly values: Values;
 }
 
+/** More tokens would overwrite what the first of them sees in a sliding layer's cache. */
+function requireStep(nTokens: number): void {
+  if (nTokens >= 1 && nTokens <= TOKENS_PER_STEP) return;
+  throw new SamebitsError('ARGUMENT_INVALID', {
+    rule: 'a step runs a few tokens at a time',
+    expected: `1 to ${TOKENS_PER_STEP} tokens`,
+    got: String(nTokens),
+    fix: 'Run a longer text in several steps, as a session does.',
+  });
+}
+
 class CpuCache implements DeviceCache {
   readonly #layers: readonly LayerCache[];
   #disposed = false;
@@ -178,8 +201,9 @@ class CpuCache implements DeviceCache {
   /** Runs one token after the other: several at once give the same bits by definition. */
   async step(tokens: readonly number[], position: number, wants: StepResult['wants']): Promise<StepResult> {
     if (this.#disposed) throw disposedError('cache');
+    requireStep(tokens.length);
     const logits: Float32Array[] = [];
-    for (const [i, token] of tokens.slice(0, TOKENS_PER_STEP).entries()) {
+    for (const [i, token] of tokens.entries()) {
       const isWanted = wants === 'everyLogit' || (wants !== 'nothing' && i === tokens.length - 1);
       const operations = stepOperations(this.decoder.config, isWanted);
       const of: TokenValues = { token, position: position + i, values: this.#newValues() };
