@@ -5,26 +5,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include "decoder_check.hpp"
 #include "decoder_step.hpp"
 #include "interval.hpp"
 #include "schedule.hpp"
 
 namespace samebits {
 namespace {
-
-[[noreturn]] void throw_argument(const char *rule, const std::string &expected, const std::string &got) {
-  Failure failure;
-  failure.code = "ARGUMENT_INVALID";
-  failure.rule = rule;
-  failure.expected = expected;
-  failure.got = got;
-  failure.fix = "Call the addon through CudaBackend, which passes what it expects.";
-  throw failure;
-}
-
-void require(bool holds, const char *rule, const std::string &expected, const std::string &got) {
-  if (!holds) throw_argument(rule, expected, got);
-}
 
 uint64_t product_bytes(uint64_t a, uint64_t b, uint64_t c) { return a * b * c; }
 
@@ -78,46 +65,6 @@ Decoder::Decoder(std::shared_ptr<Device> on, DecoderDescription of) : device(std
   pinned_ = std::make_unique<PinnedMemory>(aligned(input_bytes()) + sizeof(uint64_t));
   std::memset(pinned_->data(), 0, aligned(input_bytes()) + sizeof(uint64_t));
   workspace_->synchronize("clearing working memory");
-}
-
-void Decoder::check() const {
-  const auto check_buffer = [](const Buffer &buffer, uint64_t expected) {
-    require(buffer.size_bytes == expected, "a decoder's vectors must have the sizes of its description",
-            std::to_string(expected) + " bytes", std::to_string(buffer.size_bytes) + " bytes");
-  };
-  const auto hidden = static_cast<uint64_t>(description.hidden_size);
-  require(description.hidden_size <= SAMEBITS_MAX_HIDDEN_SIZE, "the hidden size must be one that rms_norm takes",
-          "at most " + std::to_string(SAMEBITS_MAX_HIDDEN_SIZE), std::to_string(description.hidden_size));
-  check_buffer(*description.embedding, product_bytes(hidden, static_cast<uint64_t>(description.vocabulary_size), 2));
-  for (const DecoderLayer &layer : description.layers) {
-    require(layer.head_size % 2 == 0 && layer.head_size <= SAMEBITS_MAX_HEAD_SIZE && layer.heads % layer.key_value_heads == 0 &&
-                layer.frequencies <= layer.head_size / 2,
-            "heads must have a size that attention takes", "an even one, at most " + std::to_string(SAMEBITS_MAX_HEAD_SIZE),
-            std::to_string(layer.head_size));
-    check_buffer(*layer.query_norm, static_cast<uint64_t>(layer.head_size) * 2);
-    check_buffer(*layer.key_norm, static_cast<uint64_t>(layer.head_size) * 2);
-  }
-  for (const Operation &operation : description.operations) {
-    require(operation.layer < description.layers.size(), "an operation's layer must be one of the decoder's",
-            std::to_string(description.layers.size()) + " layers", "layer " + std::to_string(operation.layer));
-    if (operation.branch_weight) check_buffer(*operation.branch_weight, hidden * 2);
-    if (operation.kind == OperationKind::kNorm) check_buffer(*operation.next_weight, hidden * 2);
-    if (operation.kind == OperationKind::kLinear) check_linear(operation);
-  }
-}
-
-void Decoder::check_linear(const Operation &operation) const {
-  const DecoderLayer &layer = description.layers[operation.layer];
-  const int32_t queries = layer.heads * layer.head_size, keys = layer.key_value_heads * layer.head_size;
-  const int32_t hidden = description.hidden_size, intermediate = description.intermediate_size;
-  const int32_t k_of[kInputs] = {hidden, queries, intermediate};
-  const int32_t n_of[kOutputs] = {queries, keys, keys, hidden, intermediate, intermediate, description.vocabulary_size};
-  const int32_t k = k_of[static_cast<int>(operation.x)], n = n_of[static_cast<int>(operation.y)];
-  require(operation.weight->kind == WeightKind::kTiled, "a decoder's linears must be in tiles", "tiles", "a baseline's layout");
-  const SamebitsShape &shape = operation.weight->checked_shape();
-  require(shape.n == n && shape.k == k, "a decoder's linears must have the shapes of its description",
-          "[" + std::to_string(n) + ", " + std::to_string(k) + "]",
-          "[" + std::to_string(shape.n) + ", " + std::to_string(shape.k) + "]");
 }
 
 uint64_t Decoder::input_bytes() const { return sizeof(SamebitsStepInput) + description.rotary_floats * sizeof(float); }
@@ -205,12 +152,12 @@ DecoderCache::Recording::~Recording() {
 }
 
 void DecoderCache::check(size_t m, int32_t position, const std::vector<float> &rotary) const {
-  require(m >= 1 && m <= SAMEBITS_ROWS_PER_PASS, "a step must have tokens",
+  require_argument(m >= 1 && m <= SAMEBITS_ROWS_PER_PASS, "a step must have tokens",
           "1.." + std::to_string(SAMEBITS_ROWS_PER_PASS), std::to_string(m));
-  require(position >= 0 && static_cast<int64_t>(position) + static_cast<int64_t>(m) <= capacity,
+  require_argument(position >= 0 && static_cast<int64_t>(position) + static_cast<int64_t>(m) <= capacity,
           "a step's positions must lie in the cache", "at most " + std::to_string(capacity),
           std::to_string(position) + " and " + std::to_string(m) + " more");
-  require(rotary.size() == decoder->description.rotary_floats, "a step must know its rotation",
+  require_argument(rotary.size() == decoder->description.rotary_floats, "a step must know its rotation",
           std::to_string(decoder->description.rotary_floats) + " floats", std::to_string(rotary.size()));
 }
 
@@ -256,7 +203,7 @@ int32_t DecoderCache::step(const std::vector<int32_t> &tokens, int32_t position,
   check(tokens.size(), position, rotary);
   const int32_t vocabulary = decoder->description.vocabulary_size;
   for (const int32_t token : tokens) {
-    require(token >= 0 && token < vocabulary, "a token must be in the vocabulary", "0.." + std::to_string(vocabulary - 1),
+    require_argument(token >= 0 && token < vocabulary, "a token must be in the vocabulary", "0.." + std::to_string(vocabulary - 1),
             std::to_string(token));
   }
   const auto m = static_cast<int32_t>(tokens.size());

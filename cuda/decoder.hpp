@@ -80,7 +80,9 @@ class Decoder {
   friend class DecoderCache;
   friend class StepRecorder;
 
+  // Of decoder_check.cc; what is wrong is ARGUMENT_INVALID.
   void check() const;
+  void check_order() const;
   void check_linear(const Operation &operation) const;
   void lay_out();
   // Until the stream is idle, without keeping a core busy.

@@ -31,8 +31,9 @@ Napi::Object object_of(const Napi::Value &value, const char *name) {
 
 float number_of(const Napi::Object &object, const char *name) {
   const Napi::Value value = object.Get(name);
-  if (!value.IsNumber()) throw_invalid(object.Env(), name, "a number");
-  return value.As<Napi::Number>().FloatValue();
+  const float number = value.IsNumber() ? value.As<Napi::Number>().FloatValue() : NAN;
+  if (!std::isfinite(number)) throw_invalid(object.Env(), name, "a finite number");
+  return number;
 }
 
 int32_t size_of(const Napi::Object &object, const char *name, int32_t min, int32_t max) {

@@ -162,6 +162,7 @@ void Buffer::fill(uint64_t offset, const std::vector<uint8_t> &bytes) {
     throw_argument("a part must lie in its buffer", std::to_string(size_bytes) + " bytes",
                    std::to_string(bytes.size()) + " bytes from " + std::to_string(offset), "Split what the buffer holds.");
   }
+  if (bytes.empty()) return;
   device->make_current();
   const auto workspace = device->take_workspace(0);
   check_cuda(cudaMemcpyAsync(memory.data() + offset, bytes.data(), bytes.size(), cudaMemcpyHostToDevice, workspace->stream),

@@ -3,6 +3,7 @@
 
 import { createRequire } from 'node:module';
 import { argv } from 'node:process';
+import { ROTARY_FLOATS, tinyDescription, tinyParts } from './tiny_decoder.mjs';
 
 const [, , addonPath = '', entry = ''] = argv;
 /** @type {import('../../node/cuda_addon.js').NativeAddon} */
@@ -24,7 +25,7 @@ function description() {
   return { layout: 'coalesced-int4', groupSize: 32, qdata, scale, zeroPoint: { ...scale } };
 }
 
-/** One live handle of each kind, and one that was released. */
+/** One live handle of each kind, handles that were released, and what fits but is of another device. */
 async function handles() {
   const { handle: device } = await native.openDevice(0);
   const { handle: empty } = await native.beginUpload(device, description(), false);
@@ -37,7 +38,19 @@ async function handles() {
   const plan = await native.createPlan(device, [{ m: 1, x, weight, y, outputBf16: false }]);
   const released = await native.createBuffer(device, 16);
   await native.release(released);
-  return { device, empty, weight, x, y, plan, released };
+  const parts = await tinyParts(native, device);
+  const { handle: decoder } = await native.createDecoder(device, tinyDescription(parts));
+  const cache = await native.openCache(decoder, 16);
+  const { handle: releasedDecoder } = await native.createDecoder(device, tinyDescription(parts));
+  const releasedCache = await native.openCache(releasedDecoder, 16);
+  await native.release(releasedCache);
+  await native.release(releasedDecoder);
+  const { handle: otherDevice } = await native.openDevice(0);
+  const others = await tinyParts(native, otherDevice);
+  return {
+    ...{ device, empty, weight, x, y, plan, released, ...parts, decoder, cache, releasedDecoder, releasedCache },
+    ...{ otherDevice, otherSquare: others.square, otherVector: others.vector, otherEmbedding: others.embedding },
+  };
 }
 
 const scales = () => new Uint16Array(N * GROUPS).fill(0x3c00);
@@ -57,11 +70,17 @@ const PASSING = {
   linear: ({ weight }) => [weight, new Uint16Array(2 * K), false],
   createBuffer: ({ device }) => [device, 64],
   writeBuffer: ({ x }) => [x, new Uint8Array(K * 2)],
+  fillBuffer: ({ x }) => [x, K, new Uint8Array(K)],
   readBuffer: ({ x }) => [x],
   createPlan: ({ device, x, weight, y }) => [device, [{ m: 1, x, weight, y, outputBf16: false }]],
   runPlan: ({ plan }) => [plan],
   timePlan: ({ plan }) => [plan, 2],
   readBandwidthGBps: ({ device }) => [device, 1024, 2],
+  createDecoder: ({ device, square, vector, embedding }) => [device, tinyDescription({ square, vector, embedding })],
+  cacheSizeBytes: ({ decoder }) => [decoder, 16],
+  openCache: ({ decoder }) => [decoder, 16],
+  runStep: ({ cache }) => [cache, Int32Array.of(1, 2), 3, 'greedy', new Float32Array(ROTARY_FLOATS)],
+  timeStep: ({ cache }) => [cache, 1, 3, 'greedy', ['linear', 'norm'], new Float32Array(ROTARY_FLOATS), 2],
   release: ({ x }) => [x],
 };
 
@@ -96,6 +115,8 @@ function wrongValues(made) {
     ...[...kinds, ...others].map((Kind) => detached(new Kind(bytes / Kind.BYTES_PER_ELEMENT))),
     ...[0, 1, K - 1, K + 1, N * GROUPS - 1, N * GROUPS + 1].map((length) => new Uint16Array(length)),
     ...[0, 1, 255, 257, (N * K) / 2 - 1, (N * K) / 2 + 1].map((length) => new Uint8Array(length)),
+    ...[0, 1, ROTARY_FLOATS - 1, ROTARY_FLOATS + 1].map((length) => new Float32Array(length)),
+    ...[[], [-1], [32], [2 ** 31 - 1], [1, 2, 3, 32], [1, 2, 3, 4, 5]].map((tokens) => Int32Array.from(tokens)),
     ...[new Uint16Array(new SharedArrayBuffer(6), 2, 1), new Uint8Array(new SharedArrayBuffer(7), 3, 2)],
   ];
 }

@@ -8,6 +8,7 @@ import { CoalescedInt4Tensor, drawActivations, drawWeight, firstDifference, int4
 import { loadCudaAddon, type NativeAddon } from '../../node/cuda_addon.js';
 import { skipWithout } from '../backend_report.js';
 import { buildAddonOnHost } from '../native/build_on_host.js';
+import { ROTARY_FLOATS, tinyDescription, tinyParts } from '../native/tiny_decoder.mjs';
 
 const SCRIPT = join(import.meta.dirname, '../native/abuse_addon.mjs');
 
@@ -33,7 +34,7 @@ interface Outcome {
   readonly isWhole: boolean;
 }
 
-/** Each entry, the calls that it must refuse at the least, and the arguments of which anything is taken: booleans. */
+/** Each entry, the calls that it must refuse at the least, and the arguments of which much is taken: booleans, factors, handles. */
 const ENTRIES: readonly (readonly [entry: string, refused: number, booleans?: readonly string[]])[] = [
   ['probe', 0],
   ['validateWeight', 1900],
@@ -45,12 +46,18 @@ const ENTRIES: readonly (readonly [entry: string, refused: number, booleans?: re
   ['linear', 160, ['argument 2', 'too few']],
   ['createBuffer', 160],
   ['writeBuffer', 160],
+  ['fillBuffer', 240],
   ['readBuffer', 80],
   ['createPlan', 650],
   ['runPlan', 80],
   ['timePlan', 160],
   ['readBandwidthGBps', 240],
-  ['release', 75],
+  ['createDecoder', 9900, ['argument 1']],
+  ['cacheSizeBytes', 200],
+  ['openCache', 200],
+  ['runStep', 500],
+  ['timeStep', 900],
+  ['release', 75, ['argument 0']],
 ];
 
 /** Values of the list that are right by chance: a handle of the right kind, 0 as an index, 64 zeros as a step's flag. */
@@ -112,6 +119,38 @@ test('a piece of scales that was refused leaves no trace in the result', async (
   const x = drawActivations({ name: 'refused', m: 1, k: 128, activations: 'plain' });
   const y = new Float32Array(await native.linear(handle, x, false));
   expect(firstDifference(int4PlainMM(x, weight), y, 6)).toBeNull();
+});
+
+describe("a decoder's list of operations", () => {
+  const refused = expect.objectContaining({ code: 'ARGUMENT_INVALID' });
+
+  test('is refused without any one, with any one twice, and with neighbours in another order', async (context) => {
+    const native = await load(context);
+    const { handle: device } = await native.openDevice(0);
+    const description = tinyDescription(await tinyParts(native, device));
+    const { operations } = description;
+    const lists = operations.flatMap((operation, i) => {
+      const [before, after] = [operations.slice(0, i), operations.slice(i + 1)];
+      const swapped = after.length > 0 ? [[...before, after[0]!, operation, ...after.slice(1)]] : [];
+      return [[...before, ...after], [...before, operation, operation, ...after], ...swapped];
+    });
+    expect(lists).toHaveLength(3 * operations.length - 1);
+    for (const list of [...lists, [], [...operations, ...operations]]) {
+      await expect(native.createDecoder(device, { ...description, operations: list })).rejects.toEqual(refused);
+    }
+    await expect(native.createDecoder(device, { ...description, layers: [] })).rejects.toEqual(refused);
+  });
+
+  test('is refused where a rotation would be read past a step, or a step is longer than its layers read', async (context) => {
+    const native = await load(context);
+    const { handle: device } = await native.openDevice(0);
+    const description = tinyDescription(await tinyParts(native, device));
+    const layers = [{ ...description.layers[0]!, rotaryOffset: 2 }];
+    await expect(native.createDecoder(device, { ...description, layers })).rejects.toEqual(refused);
+    for (const rotaryFloats of [ROTARY_FLOATS - 1, ROTARY_FLOATS + 1, 2 ** 31 - 1]) {
+      await expect(native.createDecoder(device, { ...description, rotaryFloats })).rejects.toEqual(refused);
+    }
+  });
 });
 
 test('handles do not cross to another thread', async (context) => {
