@@ -2,8 +2,11 @@
 
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
-import type { DeviceCache, DeviceDecoder, StepResult } from '../model/decoder_backend.js';
+import { argMax } from '../model/arg_max.js';
+import type { DeviceDecoder } from '../model/decoder_backend.js';
 import { type DecoderConfig, TOKENS_PER_STEP } from '../model/decoder_config.js';
+import { type SamplingOptions, sampler } from '../model/sampling.js';
+import { DecoderSession } from '../model/session.js';
 import { Random } from './random.js';
 
 /** A prompt and how it goes on. */
@@ -12,7 +15,7 @@ export interface DecodeRun {
   readonly name: string;
   readonly prompt: readonly number[];
   readonly newTokens: number;
-  /** Null takes the largest logit; otherwise any of the largest few, drawn from this seed. */
+  /** Null takes the largest logit; otherwise tokens are drawn from this seed. */
   readonly seed: number | null;
 }
 
@@ -27,8 +30,8 @@ export interface DecodeResult {
 /** Ten prompts that end before, at and after the borders of chunks of 256 and of windows of 128. */
 const PROMPT_LENGTHS = [1, 2, 7, 17, 64, 127, 130, 255, 258, 500];
 const NEW_TOKENS = 200;
-/** How many of the largest logits are drawn from. */
-const DRAWN_FROM = 8;
+/** Draws that use every limit of sampling. */
+const DRAWS: Omit<SamplingOptions, 'seed'> = { temperature: 0.9, topK: 40, topP: 0.95 };
 
 /** Each prompt greedily, then drawn; as much as the model's positions have room for. */
 export function decodeRuns(config: DecoderConfig): readonly DecodeRun[] {
@@ -46,7 +49,7 @@ export function decodeRuns(config: DecoderConfig): readonly DecodeRun[] {
   });
 }
 
-/** Runs texts side by side, each in a cache of its own: their steps take turns. */
+/** Runs texts side by side, each in a session of its own: their steps take turns. */
 export async function decodeTogether(
   decoder: DeviceDecoder,
   runs: readonly DecodeRun[],
@@ -60,50 +63,29 @@ export async function decodeRun(
   { name, prompt, newTokens, seed }: DecodeRun,
   promptStep: number = TOKENS_PER_STEP,
 ): Promise<DecodeResult> {
-  const cache = await decoder.openCache(prompt.length + newTokens);
+  const session = await DecoderSession.open(decoder, prompt.length + newTokens);
   const hash = sha256.create();
-  const random = seed === null ? null : new Random(seed);
+  const pick = seed === null ? argMax : sampler({ ...DRAWS, seed });
+  const { vocabularySize } = decoder.config;
+  /** Runs tokens; gives the logits of the last one. */
+  const take = async (added: readonly number[]) => {
+    const result = await session.append(added, 'everyLogit');
+    const logits = 'logits' in result ? new Float32Array(result.logits) : new Float32Array(0);
+    hash.update(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
+    return logits.subarray(logits.length - vocabularySize);
+  };
   try {
     let last = new Float32Array(0);
-    const take = async (tokens: readonly number[], position: number, wants: StepResult['wants']) => {
-      const logits = await logitsOf(cache, tokens, position, wants);
-      hash.update(new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength));
-      last = logits.subarray(logits.length - decoder.config.vocabularySize);
-    };
     for (let first = 0; first < prompt.length; first += promptStep) {
-      await take(prompt.slice(first, first + promptStep), first, 'everyLogit');
+      last = await take(prompt.slice(first, first + promptStep));
     }
     const tokens: number[] = [];
     for (let i = 0; i < newTokens; i++) {
-      const token = random ? largest(last, random.below(DRAWN_FROM)) : largest(last, 0);
-      tokens.push(token);
-      await take([token], prompt.length + i, 'logits');
+      tokens.push(pick(last));
+      last = await take(tokens.slice(-1));
     }
     return { name, sha256: bytesToHex(hash.digest()), tokens };
   } finally {
-    cache.dispose();
+    session.dispose();
   }
-}
-
-async function logitsOf(
-  cache: DeviceCache,
-  tokens: readonly number[],
-  position: number,
-  wants: StepResult['wants'],
-): Promise<Float32Array<ArrayBuffer>> {
-  const result = await cache.step(tokens, position, wants);
-  return 'logits' in result ? new Float32Array(result.logits) : new Float32Array(0);
-}
-
-/** The index of the largest logit but `rank`, the lower one among equals. */
-function largest(logits: Float32Array, rank: number): number {
-  const best: number[] = [];
-  for (let i = 0; i < logits.length; i++) {
-    let at = best.length;
-    while (at > 0 && logits[i]! > logits[best[at - 1]!]!) at--;
-    if (at > rank) continue;
-    best.splice(at, 0, i);
-    if (best.length > rank + 1) best.pop();
-  }
-  return best[Math.min(rank, best.length - 1)]!;
 }

@@ -59,7 +59,10 @@ export function registerVerify(program: Command): void {
     .addOption(backendOption())
     .option('--rows <list>', `rows of activations for the weights of a file (default ${VERIFY_ROWS})`, parseRows)
     .option('--record [path]', 'on a CUDA machine: verify the case table and the files, and write the record')
-    .option('--decode', 'instead: whole texts of a decoder drawn from a seed, every logit against the reference')
+    .option(
+      '--decode',
+      'instead: whole texts of the model in a file, without one of a drawn one, every logit against the reference',
+    )
     .option('--soak <count>', 'instead: this many small cases of mean values, drawn from the seed', parseCount)
     .option('--seed <seed>', 'seed of the soak', parseSeed, 1)
     .option('--threads <count>', 'threads of the soak (default: the cores less two; 1 on software)', parseThreads)

@@ -1,6 +1,7 @@
 // samebits verify --decode: whole texts on every backend, prompts in steps of four tokens and of one, two texts taking turns;
 // every logit by its digest against the reference's, and recorded.
 
+import { basename } from 'node:path';
 import {
   type Backend,
   type DecodeResult,
@@ -14,10 +15,12 @@ import {
 } from '../../core/index.js';
 import { CpuDecoder } from '../../core/model/cpu_decoder.js';
 import type { DecoderSource } from '../../core/model/decoder_backend.js';
+import { openFileDecoderSource } from '../../core/model/file_decoder_source.js';
 import { provenance } from '../bench/provenance.js';
 import { type DecoderRecord, decoderRecordPath, writeDecoderRecord } from '../decoder_record.js';
 import { EXIT } from '../exit_codes.js';
 import type { Available } from '../open_available.js';
+import { withSamebitsFile } from '../packed_file.js';
 import { terminalProgress } from '../progress.js';
 import { formatTable } from '../table.js';
 
@@ -33,16 +36,31 @@ interface BackendTexts {
   readonly results: readonly DecodeResult[];
 }
 
-const MODEL = 'drawn decoder';
+const DRAWN_MODEL = 'drawn decoder';
 
-/** @throws SamebitsError ARGUMENT_INVALID beside a file */
+/**
+ * Of the model in a file, or without one of a decoder drawn from a seed.
+ * @throws SamebitsError ARGUMENT_INVALID for several files; what is wrong with the file or its model
+ */
 export async function verifyDecode(
   files: readonly string[],
+  available: Available,
+  options: VerifyDecodeOptions,
+): Promise<void> {
+  const [path, another] = files;
+  if (another !== undefined) throw severalFiles(files);
+  if (path === undefined) return verifyTexts(DRAWN_MODEL, drawDecoderSource(DRAWN_CONFIG), available, options);
+  await withSamebitsFile(path, async (file) =>
+    verifyTexts(basename(path), await openFileDecoderSource(file), available, options),
+  );
+}
+
+async function verifyTexts(
+  model: string,
+  source: DecoderSource,
   { backends, unavailable }: Available,
   options: VerifyDecodeOptions,
 ): Promise<void> {
-  if (files.length > 0) throw fileBesideDecode(files[0]!);
-  const source = drawDecoderSource(DRAWN_CONFIG);
   const runs = decodeRuns(source.config);
   const others = backends.filter(({ name }) => name !== 'cpu');
   const progress = terminalProgress();
@@ -59,13 +77,13 @@ export async function verifyDecode(
   const isEqual = texts.every(({ results }) => results.every((result, i) => areEqual(result, reference[i]!)));
   if (options.json) {
     const devices = texts.map(({ backend: { name, device }, results }) => ({ name, device, results }));
-    process.stdout.write(`${JSON.stringify({ model: MODEL, reference, devices, unavailable }, null, 1)}\n`);
+    process.stdout.write(`${JSON.stringify({ model, reference, devices, unavailable }, null, 1)}\n`);
   } else {
     process.stdout.write(formatTexts(runs, reference, texts));
     for (const { name, reason } of unavailable) process.stdout.write(`${name}: SKIPPED (${reason})\n`);
   }
   if (!isEqual) process.exitCode = EXIT.failure;
-  else if (options.record !== undefined) await record(texts, reference, options.record);
+  else if (options.record !== undefined) await record(model, texts, reference, options.record);
 }
 
 async function textsOf(
@@ -133,6 +151,7 @@ function formatTexts(
 }
 
 async function record(
+  model: string,
   texts: readonly BackendTexts[],
   reference: readonly DecodeResult[],
   path: string | true,
@@ -145,7 +164,7 @@ async function record(
     recordedAt: date,
     cudaSourcesSha256,
     shaderSourcesSha256,
-    model: MODEL,
+    model,
     backends: ['cpu', ...texts.map(({ backend }) => backend.name)],
     texts: Object.fromEntries(reference.map(({ name, sha256, tokens }) => [name, { sha256, tokens }])),
   };
@@ -154,11 +173,11 @@ async function record(
   process.stderr.write(`Recorded ${reference.length} texts in ${to}.\n`);
 }
 
-function fileBesideDecode(file: string): SamebitsError {
+function severalFiles(files: readonly string[]): SamebitsError {
   return new SamebitsError('ARGUMENT_INVALID', {
-    rule: '--decode draws its own decoder',
-    expected: 'no file beside it',
-    got: file,
-    fix: `Leave out ${file}, or --decode.`,
+    rule: '--decode verifies one model at a time',
+    expected: 'one file, or none',
+    got: `${files.length} files`,
+    fix: 'Run one after the other.',
   });
 }
