@@ -201,7 +201,7 @@ test('a browser bundle has neither Node nor native code in it', async () => {
     logLevel: 'silent',
     build: {
       write: false,
-      minify: false,
+      minify: true, // without comments, in which packages may say anything
       rolldownOptions: {
         onwarn: ({ message }: { readonly message?: string }) => warnings.push(message ?? 'a warning'),
       },
