@@ -15,7 +15,7 @@ const FOLDER = join(DATA, 'verses');
 const settings = JSON.parse(readFileSync(join(import.meta.dirname, '../../web/verses.json'), 'utf8'));
 const records = readdirSync(FOLDER).map((name): VerseRecord => JSON.parse(readFileSync(join(FOLDER, name), 'utf8')));
 /** Of each record; the page's own tests write others. */
-const SEEDS = [1, 7, 12];
+const SEEDS = [7];
 
 const folder = mkdtempSync(join(tmpdir(), 'samebits-verses-'));
 let model: TextModel;

@@ -123,7 +123,10 @@ describe('a server that serves ranges', () => {
       return sink.bytes;
     };
     const files = Object.fromEntries(
-      ['model.safetensors', 'config.json'].map((name) => [name, Uint8Array.from(readFileSync(join(MODEL, name)))]),
+      ['model.safetensors', 'config.json', 'tokenizer.json', 'tokenizer_config.json'].map((name) => [
+        name,
+        Uint8Array.from(readFileSync(join(MODEL, name))),
+      ]),
     );
     const url = await serve(well, files);
     expect(Buffer.compare(await convert(httpFolder(url)), await convert(fileFolder(MODEL)))).toBe(0);
