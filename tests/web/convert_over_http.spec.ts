@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, type Page, test } from '@playwright/test';
 import type { ImportOptions } from '../../core/index.js';
 import { importSources } from '../unit/import_sources.js';
@@ -15,7 +15,12 @@ const SOURCES = Object.entries(importSources(24, 512, 32));
 const FILES = ['model.safetensors', 'config.json', 'quantize_config.json', 'm.gguf'];
 const REAL = 'tests/data/gemma4-kjv-6m/model.safetensors';
 
-const models = new Map<string, Uint8Array>([['real/model.safetensors', readFileSync(REAL)]]);
+const models = new Map<string, Uint8Array>(
+  ['model.safetensors', 'config.json', 'tokenizer.json', 'tokenizer_config.json'].map((name) => [
+    `real/${name}`,
+    readFileSync(join(dirname(REAL), name)),
+  ]),
+);
 let server: ModelServer;
 let other: ModelServer;
 let folder: string;

@@ -12,7 +12,9 @@ type Manner = (typeof MANNERS)[number];
 const ROOT = join(import.meta.dirname, '../..');
 /** The import map makes of the package's bare names what a bundler would. */
 const PAGE = `<!doctype html><title>samebits</title><script type="importmap">
-{"imports": {"samebits": "/dist/web/index.js", "@noble/hashes/": "/node_modules/@noble/hashes/"}}</script>`;
+{"imports": {"samebits": "/dist/web/index.js", "@noble/hashes/": "/node_modules/@noble/hashes/",
+"@huggingface/jinja": "/node_modules/@huggingface/jinja/dist/index.js",
+"@huggingface/tokenizers": "/node_modules/@huggingface/tokenizers/dist/tokenizers.mjs"}}</script>`;
 /** Lets scripts run, but no WebAssembly. */
 const STRICT = "script-src 'self' 'unsafe-inline'";
 
@@ -56,7 +58,7 @@ function answerPage(response: ServerResponse, path: 'page' | 'strict'): void {
 function answerFile(response: ServerResponse, path: string): void {
   const inRoot = normalize(path);
   const file = join(ROOT, inRoot);
-  const isOurs = /^(dist|node_modules\/@noble)\//.test(inRoot) && existsSync(file);
+  const isOurs = /^(dist|node_modules\/@(?:noble|huggingface))\//.test(inRoot) && existsSync(file);
   if (!isOurs) response.writeHead(404).end();
   else response.writeHead(200, { 'Content-Type': 'text/javascript' }).end(readFileSync(file));
 }
