@@ -37,7 +37,10 @@ export interface Benchmark {
   readonly reports: readonly BenchReport[];
 }
 
-const FILES = import.meta.glob<Benchmark>('../benchmarks/*.json', { import: 'default' });
+/** A recorded abuse lies beside them. */
+const FILES = import.meta.glob<Benchmark>(['../benchmarks/*.json', '!../benchmarks/abuse-*.json'], {
+  import: 'default',
+});
 
 /**
  * Every recorded benchmark of single shapes with the name of its file; fetched when it is asked for. The page shows the
