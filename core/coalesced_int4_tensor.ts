@@ -1,19 +1,21 @@
 // CoalescedInt4Tensor: what kernels read. A type of its own, so that it can never be mistaken for torchao's Int4Tensor.
 
+import {
+  COALESCED_LAYOUT,
+  type CoalescedInt4Parts,
+  groupOperands,
+  groupsOf,
+  partsForm,
+  partsOf,
+} from './coalesced_parts.js';
 import { SamebitsError } from './errors.js';
+import type { Groups, WeightForm } from './forms.js';
 import { Int4Tensor } from './int4_tensor.js';
-import { type Int4Parts, validateParts, weightExponent } from './validate.js';
-
-/** The layout tag of coalesced operands, in files and at the native border. */
-export const COALESCED_LAYOUT = 'coalesced-int4';
-
-/** Operands that say which layout they claim to be in; a square scale could not tell. */
-export interface CoalescedInt4Parts extends Int4Parts {
-  readonly layout: typeof COALESCED_LAYOUT;
-}
+import { checkGroupOperand, checkScaleValues, codesShape } from './validate.js';
+import { weightExponent } from './weight_exponent.js';
 
 /**
- * A 4-bit weight with one row's scales side by side: `w[n, k] = (q[n, k] - zeroPoint[n, g]) * scale[n, g]`.
+ * A 4-bit weight with one row's scales side by side; `form` says what a code stands for.
  * Made by `fromInt4Tensor`, by the file reader, or from parts that carry the layout tag.
  * Holds views of the arrays it was given; do not write to them afterwards.
  */
@@ -23,12 +25,11 @@ export class CoalescedInt4Tensor {
   readonly k: number;
   readonly groupSize: number;
   readonly nGroups: number;
+  readonly form: WeightForm;
   /** u8[N, K/2]; even k in the low nibble. */
   readonly qdata: Uint8Array;
-  /** bf16[N, nGroups] bit patterns. */
-  readonly scale: Uint16Array;
-  /** bf16[N, nGroups] bit patterns. */
-  readonly zeroPoint: Uint16Array;
+  /** Scale, and zero point or offset, of every group. */
+  readonly groups: Groups;
   /** E_w: every weight that the codes can reach is at most 2^weightExponent in magnitude. */
   readonly weightExponent: number;
   readonly #coalescedLayout = true;
@@ -36,15 +37,17 @@ export class CoalescedInt4Tensor {
   /** @throws SamebitsError for the first rule that `parts` breaks; LAYOUT_WRONG_TYPE when the layout tag is not there */
   constructor(parts: CoalescedInt4Parts) {
     if (Int4Tensor.is(parts) || parts?.layout !== COALESCED_LAYOUT) throw wrongType('operands', parts);
-    const { n, k, groupSize, nGroups } = validateParts(parts, 'coalesced');
-    this.n = n;
-    this.k = k;
-    this.groupSize = groupSize;
-    this.nGroups = nGroups;
+    const shape = codesShape(parts);
+    this.form = partsForm(parts, shape);
+    for (const operand of groupOperands(parts, this.form, shape)) checkGroupOperand(operand, shape, 'coalesced');
+    this.groups = groupsOf(parts);
+    checkScaleValues(this.form, shape, this.groups);
+    this.n = shape.n;
+    this.k = shape.k;
+    this.groupSize = shape.groupSize;
+    this.nGroups = shape.nGroups;
     this.qdata = parts.qdata.data;
-    this.scale = parts.scale.data;
-    this.zeroPoint = parts.zeroPoint.data;
-    this.weightExponent = weightExponent(this.scale, this.zeroPoint);
+    this.weightExponent = weightExponent(this.form, shape, this.groups);
   }
 
   /**
@@ -77,14 +80,14 @@ export class CoalescedInt4Tensor {
 
   /** The arrays with their dtypes, shapes and layout tag, as the constructor takes them. */
   parts(): CoalescedInt4Parts {
-    const shape = [this.n, this.nGroups];
-    return {
-      layout: COALESCED_LAYOUT,
-      qdata: { dtype: 'u8', shape: [this.n, this.k / 2], data: this.qdata },
-      scale: { dtype: 'bf16', shape, data: this.scale },
-      zeroPoint: { dtype: 'bf16', shape, data: this.zeroPoint },
-      groupSize: this.groupSize,
-    };
+    return partsOf(this);
+  }
+
+  /** Bytes of all arrays. */
+  get sizeBytes(): number {
+    const { scale, second, steps } = this.groups;
+    const stepBytes = steps === null ? 0 : steps.scale.byteLength + steps.second.byteLength;
+    return this.qdata.byteLength + scale.byteLength + second.byteLength + stepBytes;
   }
 }
 

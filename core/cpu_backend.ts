@@ -49,7 +49,7 @@ class CpuWeight implements DeviceWeight {
     this.k = tensor.k;
     this.groupSize = tensor.groupSize;
     this.nGroups = tensor.nGroups;
-    this.sizeBytes = tensor.qdata.byteLength + tensor.scale.byteLength + tensor.zeroPoint.byteLength;
+    this.sizeBytes = tensor.sizeBytes;
   }
 
   dispose(): void {

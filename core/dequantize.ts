@@ -1,14 +1,15 @@
 // The weights that the codes stand for, and the plain product with them: the path of an Int4Tensor.
 
 import { allocateOutput, kindOf, requireF32 } from './argument_checks.js';
-import { flushedNumberFromBf16 } from './bf16.js';
 import { CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
 import { SamebitsError } from './errors.js';
+import { DEFAULT_FORM, GroupNumbers, type Groups, hasOffset } from './forms.js';
 import { Int4Tensor } from './int4_tensor.js';
 import { activationRows } from './limits.js';
 
 /**
- * `w = RN32(RN32(q - z) * s)` as f32[N, K], row-major, from either layout.
+ * What codes stand for as f32[N, K], row-major, from either layout: `RN32(RN32(q - z) * s)`, or with an offset
+ * `RN32((q - c) * s + o)`.
  * @throws SamebitsError LAYOUT_WRONG_TYPE for anything else; HOST_OUT_OF_MEMORY
  */
 export function dequantize(tensor: Int4Tensor | CoalescedInt4Tensor): Float32Array {
@@ -18,19 +19,34 @@ export function dequantize(tensor: Int4Tensor | CoalescedInt4Tensor): Float32Arr
   return out;
 }
 
-/** Row `row` of the dequantized weight into `out`, f32[K]. */
+/**
+ * Row `row` of the dequantized weight into `out`, f32[K]. With an offset, `(q - center) * scale` is exact, and the sum is
+ * rounded once.
+ */
 export function dequantizeRow(tensor: Int4Tensor | CoalescedInt4Tensor, row: number, out: Float32Array): void {
-  const { n, k, groupSize, nGroups, qdata, scale, zeroPoint } = tensor;
+  const { k, groupSize, nGroups, qdata } = tensor;
+  const { form, groups } =
+    tensor.layout === 'coalesced' ? tensor : { form: DEFAULT_FORM, groups: nativeGroups(tensor) };
+  const numbers = new GroupNumbers(form, groups, tensor);
+  const isOffset = hasOffset(form);
+  const weights = new Float32Array(16);
   for (let g = 0; g < nGroups; g++) {
-    const index = tensor.layout === 'coalesced' ? row * nGroups + g : g * n + row;
-    const s = flushedNumberFromBf16(scale[index]!);
-    const z = flushedNumberFromBf16(zeroPoint[index]!);
+    const index = tensor.layout === 'coalesced' ? row * nGroups + g : g * tensor.n + row;
+    const scale = numbers.scale(index);
+    const second = numbers.second(index);
+    for (let q = 0; q < 16; q++) {
+      weights[q] = isOffset ? (q - form.center) * scale + second : Math.fround(q - second) * scale;
+    }
     for (let i = g * groupSize; i < (g + 1) * groupSize; i += 2) {
       const byte = qdata[(row * k + i) / 2]!;
-      out[i] = Math.fround(Math.fround((byte & 15) - z) * s);
-      out[i + 1] = Math.fround(Math.fround((byte >> 4) - z) * s);
+      out[i] = weights[byte & 15]!;
+      out[i + 1] = weights[byte >> 4]!;
     }
   }
+}
+
+function nativeGroups({ scale, zeroPoint }: Int4Tensor): Groups {
+  return { scale, second: zeroPoint, steps: null };
 }
 
 /**

@@ -11,10 +11,13 @@ export type ErrorCode =
   | 'N_UNSUPPORTED'
   | 'K_UNSUPPORTED'
   | 'GROUP_SIZE_UNSUPPORTED'
+  | 'FORM_UNKNOWN'
+  | 'FORM_UNSUPPORTED'
   // values of a packed weight
   | 'SCALE_NOT_FINITE'
   | 'ZERO_POINT_NOT_FINITE'
   | 'ZERO_POINT_OUT_OF_RANGE'
+  | 'OFFSET_NOT_FINITE'
   | 'WEIGHT_EXPONENT_OUT_OF_RANGE'
   | 'WEIGHT_NOT_FINITE'
   // calls

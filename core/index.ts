@@ -58,10 +58,12 @@ export {
 export { isTagged } from './checkpoint/tag.js';
 export type { ModelTensor, TensorFile } from './checkpoint/tensor_file.js';
 export type { WeightChange } from './checkpoint/weight_change.js';
-export { COALESCED_LAYOUT, type CoalescedInt4Parts, CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
+export { CoalescedInt4Tensor } from './coalesced_int4_tensor.js';
+export { COALESCED_LAYOUT, type CoalescedInt4Parts, type FormParts } from './coalesced_parts.js';
 export { CpuBackend } from './cpu_backend.js';
 export { dequantize, dequantizeAndMultiply } from './dequantize.js';
 export { type ErrorCode, type ErrorDetails, SamebitsError } from './errors.js';
+export { describeForm, type FormKind, type Groups, type HalfDtype, STEP_SIZE, type WeightForm } from './forms.js';
 export { Int4Tensor } from './int4_tensor.js';
 export { BLOCK_SIZE, MAX_K, MAX_M, MAX_N, MAX_WEIGHT_EXPONENT, MAX_ZERO_POINT, type WeightShape } from './limits.js';
 export { type Activations, linear } from './linear.js';
@@ -92,6 +94,7 @@ export { type BitDifference, firstDifference, formatDifference } from './parity/
 export { type DecodeResult, type DecodeRun, decodeRun, decodeRuns, decodeTogether } from './parity/decode_runs.js';
 export { outputDigest } from './parity/digest.js';
 export { DRAWN_CONFIG, drawDecoderSource } from './parity/drawn_decoder.js';
+export { drawFormWeight, FORM_CASES, type FormCase, type FormWeightKind } from './parity/form_cases.js';
 export { Random } from './parity/random.js';
 export {
   fileInputs,

@@ -1,9 +1,10 @@
 // The CPU reference of int4_plain_mm: NUMERICS.md in code, section by section. Every backend must return these bits.
 
 import { allocateOutput, checkedOutputType, requireBf16 } from './argument_checks.js';
-import { bf16FromF32Bits, flushedNumberFromBf16 } from './bf16.js';
+import { bf16FromF32Bits } from './bf16.js';
 import { type CoalescedInt4Tensor, requireCoalesced } from './coalesced_int4_tensor.js';
 import { powerOfTwo, roundTiesToEven } from './exact.js';
+import { GroupNumbers, hasOffset } from './forms.js';
 import { activationRows, BLOCK_SIZE } from './limits.js';
 
 /** f32 results, or the same rounded to bf16 (as bit patterns). */
@@ -115,9 +116,11 @@ const NAN_BITS = 0x7fc00000;
 
 /** Sections 3 and 4: T, the exact integer sum of the contributions of all runs of weight row n. */
 function rowSum(row: QuantizedRow, w: CoalescedInt4Tensor, n: number): number {
-  const { k, groupSize, nGroups, qdata, scale, zeroPoint } = w;
+  const { k, groupSize, nGroups, qdata, form } = w;
   const run = runSize(groupSize);
   const weightScale = powerOfTwo(-w.weightExponent);
+  const numbers = new GroupNumbers(form, w.groups, w);
+  const contribution = hasOffset(form) ? offsetContribution : zeroContribution;
   let sum = 0;
   for (let r = 0; r < k / run; r++) {
     const first = r * run;
@@ -126,16 +129,27 @@ function rowSum(row: QuantizedRow, w: CoalescedInt4Tensor, n: number): number {
       const byte = qdata[(n * k + i) / 2]!;
       dp += (byte & 15) * row.codes[i]! + (byte >> 4) * row.codes[i + 1]!;
     }
-    const g = n * nGroups + Math.floor(first / groupSize);
-    const s = flushedNumberFromBf16(scale[g]!);
-    const z = flushedNumberFromBf16(zeroPoint[g]!);
-    const d = row.blockScale[Math.floor(first / BLOCK_SIZE)]!;
-    const t = Math.fround(dp - z * row.runSum[r]!);
-    const c = Math.fround(Math.fround(s * weightScale * d) * t);
-    sum += roundTiesToEven(c * 2 ** FRACTION_BITS);
+    const d = weightScale * row.blockScale[Math.floor(first / BLOCK_SIZE)]!;
+    sum += contribution(numbers, n * nGroups + Math.floor(first / groupSize), d, dp, row.runSum[r]!);
   }
   return sum;
 }
+
+/** C of a run of a form with a zero point; `d` is d_b * 2^-E_w. What a zero point of at most 11 bits times asum is, is exact. */
+function zeroContribution(numbers: GroupNumbers, group: number, d: number, dp: number, asum: number): number {
+  const t = Math.fround(dp - Math.fround(numbers.second(group) * asum));
+  return inUnits(Math.fround(Math.fround(numbers.scale(group) * d) * t));
+}
+
+/** C of a run of a form with an offset. Codes of scales and offsets multiply the integers, which stay below 2^24. */
+function offsetContribution(numbers: GroupNumbers, group: number, d: number, dp: number, asum: number): number {
+  const centered = numbers.scaleCode(group) * (dp - numbers.form.center * asum);
+  const scaled = Math.fround(Math.fround(numbers.scaleStep(group) * d) * centered);
+  const offset = Math.fround(Math.fround(numbers.secondStep(group) * d) * (numbers.secondCode(group) * asum));
+  return inUnits(scaled) + inUnits(offset);
+}
+
+const inUnits = (c: number) => roundTiesToEven(c * 2 ** FRACTION_BITS);
 
 /** Section 4: T * 2^(E_w + E_x - 32), rounded once to 24 bits; too small is a signed zero, too large infinity. */
 function outputBits(sum: number, w: CoalescedInt4Tensor, row: QuantizedRow): number {

@@ -24,7 +24,7 @@ import {
   type PlanStep,
   type UploadOptions,
 } from '../core/backend.js';
-import { type CoalescedInt4Tensor, requireCoalesced } from '../core/coalesced_int4_tensor.js';
+import type { CoalescedInt4Tensor } from '../core/coalesced_int4_tensor.js';
 import { SamebitsError } from '../core/errors.js';
 import { Int4Tensor } from '../core/int4_tensor.js';
 import { checkRows } from '../core/limits.js';
@@ -39,7 +39,7 @@ import {
 } from './cuda_addon.js';
 import { CudaCache, type CudaDecoder, loadCudaDecoder } from './cuda_decoder.js';
 import { CudaResource, CudaSession, ownResource } from './cuda_session.js';
-import { CudaWeight, uploadWeight } from './cuda_upload.js';
+import { CudaWeight, cudaParts, uploadWeight } from './cuda_upload.js';
 
 /** The tag under which the benchmark uploads the layout before; the coalesced border refuses it. */
 const NATIVE_LAYOUT = 'native-int4';
@@ -124,7 +124,7 @@ export class CudaBackend implements Backend {
 
   async upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
     this.#session.requireLive();
-    return uploadWeight(this.#session, requireCoalesced(weight).parts(), 'coalesced', 'ours', checkedProgress(options));
+    return uploadWeight(this.#session, cudaParts(weight), 'coalesced', 'ours', checkedProgress(options));
   }
 
   linear(x: Activations, weight: DeviceWeight, options?: { readonly outputType?: 'f32' }): Promise<Float32Array>;
@@ -180,7 +180,7 @@ export class CudaBackend implements Backend {
       },
       uploadPlain: async (weight) => {
         session.requireLive();
-        return uploadWeight(session, requireCoalesced(weight).parts(), 'coalesced', 'baseline', () => {});
+        return uploadWeight(session, cudaParts(weight), 'coalesced', 'baseline', () => {});
       },
       timePlan: async (plan, replays) => {
         const { handle } = ownResource(session, plan, CudaPlan, 'plan');

@@ -1,6 +1,8 @@
 // Sending a packed weight to a CUDA device in pieces, so that the event loop never waits for gigabytes to be copied.
 
 import type { DeviceWeight } from '../core/backend.js';
+import { type CoalescedInt4Tensor, requireCoalesced } from '../core/coalesced_int4_tensor.js';
+import { type DefaultParts, defaultParts } from '../core/coalesced_parts.js';
 import type { Int4Parts, ScaleLayout } from '../core/validate.js';
 import type { NativeWeight, NativeWeightDescription } from './cuda_addon.js';
 import { CudaResource, type CudaSession } from './cuda_session.js';
@@ -23,6 +25,11 @@ export class CudaWeight extends CudaResource<NativeWeight> implements DeviceWeig
   ) {
     super(session, handle);
   }
+}
+
+/** What the native side takes of a weight. @throws SamebitsError LAYOUT_WRONG_TYPE, FORM_UNSUPPORTED */
+export function cudaParts(weight: CoalescedInt4Tensor): DefaultParts {
+  return defaultParts(requireCoalesced(weight), 'the cuda backend');
 }
 
 /** Which kernel a weight is uploaded for: ours, or the benchmark's baseline. */

@@ -28,12 +28,13 @@ import {
 } from '../core/backend.js';
 import { CoalescedInt4Tensor, requireCoalesced } from '../core/coalesced_int4_tensor.js';
 import { SamebitsError } from '../core/errors.js';
+import { DEFAULT_FORM } from '../core/forms.js';
 import { Int4Tensor } from '../core/int4_tensor.js';
 import { activationRows, checkRows } from '../core/limits.js';
 import { type Activations, bf16Activations } from '../core/linear.js';
 import type { DecoderSource, LoadOptions } from '../core/model/decoder_backend.js';
 import type { OutputType } from '../core/reference.js';
-import { weightExponent } from '../core/validate.js';
+import { weightExponent } from '../core/weight_exponent.js';
 import { describeDevice } from './adapter.js';
 import { checkBufferSize, wholeRange } from './argument_checks.js';
 import { BufferPool, OPERAND_USAGE, STAGING_USAGE } from './buffer_pool.js';
@@ -49,7 +50,7 @@ import { measureReadBandwidth } from './read_roof.js';
 import { timePasses, timingMethod } from './timing.js';
 import { chooseVariant, type VariantChoice, type VariantOptions } from './variant_choice.js';
 import type { WebGPUDecoder } from './webgpu_decoder.js';
-import { uploadSlices, type WeightData } from './weight_upload.js';
+import { coalescedData, uploadSlices, type WeightData } from './weight_upload.js';
 import { Workspaces } from './workspace.js';
 
 export interface WebGPUBackendOptions extends VariantOptions {
@@ -157,7 +158,7 @@ export class WebGPUBackend implements Backend {
   upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
     return this.#lifetime.track(async () => {
       const valid = new CoalescedInt4Tensor(requireCoalesced(weight).parts());
-      return this.#uploadValid(valid, valid.weightExponent, options);
+      return this.#uploadValid(coalescedData(valid), valid.weightExponent, options);
     });
   }
 
@@ -274,7 +275,8 @@ export class WebGPUBackend implements Backend {
         workspaces: this.#workspaces,
         staging: this.#staging,
         handles: this.#handles,
-        upload: (weight: CoalescedInt4Tensor) => this.#uploadValid(weight, weight.weightExponent, {}),
+        upload: async (weight: CoalescedInt4Tensor) =>
+          this.#uploadValid(coalescedData(weight), weight.weightExponent, {}),
       };
       return loadDecoder(host, source, requireObject(options, 'the options of a load'));
     });
@@ -300,7 +302,8 @@ export class WebGPUBackend implements Backend {
       });
     }
     const valid = new Int4Tensor(weight.parts());
-    return this.#uploadValid(valid, weightExponent(valid.scale, valid.zeroPoint), {});
+    const groups = { scale: valid.scale, second: valid.zeroPoint, steps: null };
+    return this.#uploadValid(valid, weightExponent(DEFAULT_FORM, valid, groups), {});
   }
 
   async #uploadValid(valid: WeightData, exponent: number, options: UploadOptions): Promise<WebGPUWeight> {

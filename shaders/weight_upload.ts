@@ -1,5 +1,7 @@
 // A validated weight to the device: cut into row slices, scale and zeroPoint interleaved, copied in pieces.
 
+import type { CoalescedInt4Tensor } from '../core/coalesced_int4_tensor.js';
+import { defaultParts } from '../core/coalesced_parts.js';
 import { BLOCK_SIZE, type WeightShape } from '../core/limits.js';
 import type { ScaleLayout } from '../core/validate.js';
 import type { DeviceGuard } from './device_guard.js';
@@ -15,6 +17,13 @@ export interface WeightData extends WeightShape {
   readonly qdata: Uint8Array;
   readonly scale: Uint16Array;
   readonly zeroPoint: Uint16Array;
+}
+
+/** @throws SamebitsError FORM_UNSUPPORTED */
+export function coalescedData(weight: CoalescedInt4Tensor): WeightData {
+  const { qdata, scale, zeroPoint } = defaultParts(weight, 'the webgpu backend');
+  const { n, k, groupSize, nGroups, layout } = weight;
+  return { n, k, groupSize, nGroups, layout, qdata: qdata.data, scale: scale.data, zeroPoint: zeroPoint.data };
 }
 
 /**

@@ -3,11 +3,11 @@
 
 import { requireFields, requireObject } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
-import type { WeightShape } from '../limits.js';
 import { isDtype } from './dtypes.js';
 import { GroupPacker } from './group_packer.js';
 import { KernelMemory } from './kernel_memory.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
+import type { PackedShape } from './packed_parts.js';
 import { PlainWeight, SLICE_BYTES } from './plain_weight.js';
 import type { SafetensorsPlan, TensorSpec } from './safetensors_writer.js';
 import { offsetIn, planSamebitsFile, writePackedRows } from './samebits_writer.js';
@@ -52,8 +52,8 @@ export interface ConvertedTensor {
   /** The element type; of a weight that had 4 bits, its format. */
   readonly dtype: string;
   readonly shape: readonly number[];
-  /** N, K, groupSize and nGroups when it was packed. */
-  readonly packed: WeightShape | undefined;
+  /** N, K, groupSize, nGroups and form when it was packed. */
+  readonly packed: PackedShape | undefined;
   /** Whether the file holds it as it was, too or only. Neither packed nor kept: the file lacks it. */
   readonly keptPlain: boolean;
   readonly reason: string;
@@ -89,7 +89,7 @@ export async function planConversion(model: ModelCheckpoint, options: SelectionO
   const sideFiles = model.sideFiles.map((file) => kept(file, 'a file of the model'));
   const tensors = [...(await selectTensors(model, options)), ...sideFiles];
   if (!tensors.some(({ kind }) => kind === 'weight')) refuseQuantized(model, tensors);
-  const weights = new Map<string, WeightShape>();
+  const weights = new Map<string, PackedShape>();
   for (const { name, packed } of tensors) if (packed) weights.set(name, packed);
   if (weights.size === 0) {
     throw unsupported(model, 'must hold a weight that can be packed', `${tensors.length} tensors, none of them packed`);
@@ -234,7 +234,7 @@ async function quantize(
   { output, symmetric }: ConversionPlan,
   sink: RandomAccessSink,
   { name, tensor, keepPlain }: SelectedTensor,
-  packed: WeightShape,
+  packed: PackedShape,
   buffers: ConversionBuffers,
   advance: Advance,
 ): Promise<WeightChange> {

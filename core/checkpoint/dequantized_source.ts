@@ -1,7 +1,7 @@
 // Any tensor of any readable checkpoint as f32[N, K], a slice at a time: what other tools should find in the same file.
 
 import { requireFields, requireObject } from '../argument_checks.js';
-import { flushedNumberFromBf16 } from '../bf16.js';
+import { dequantizeRow } from '../dequantize.js';
 import { SamebitsError } from '../errors.js';
 import { floatValues } from './float_values.js';
 import { findWeights } from './importers.js';
@@ -121,19 +121,13 @@ async function* packedSlices(
   file: ReturnType<typeof asSamebitsFile>,
   name: string,
 ): AsyncGenerator<Float32Array<ArrayBuffer>> {
-  const { n, nGroups, groupSize, qdata, scale, zeroPoint } = await file.readWeight(name);
-  const groups = Math.floor(SLICE_BYTES / 4 / groupSize);
-  for (let first = 0; first < n * nGroups; first += groups) {
-    const end = Math.min(first + groups, n * nGroups);
-    const out = new Float32Array((end - first) * groupSize);
-    for (let g = first, to = 0; g < end; g++) {
-      const s = flushedNumberFromBf16(scale[g]!);
-      const z = flushedNumberFromBf16(zeroPoint[g]!);
-      for (let byte = (g * groupSize) / 2; byte < ((g + 1) * groupSize) / 2; byte++) {
-        out[to++] = Math.fround((qdata[byte]! & 15) - z) * s;
-        out[to++] = Math.fround((qdata[byte]! >> 4) - z) * s;
-      }
-    }
+  const weight = await file.readWeight(name);
+  const { n, k } = weight;
+  const rowsPerSlice = Math.max(1, Math.floor(SLICE_BYTES / 4 / k));
+  for (let first = 0; first < n; first += rowsPerSlice) {
+    const rows = Math.min(rowsPerSlice, n - first);
+    const out = new Float32Array(rows * k);
+    for (let row = 0; row < rows; row++) dequantizeRow(weight, first + row, out.subarray(row * k, (row + 1) * k));
     yield out;
   }
 }

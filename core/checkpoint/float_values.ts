@@ -1,6 +1,6 @@
 // The values of F16, BF16 and F32 bytes in f32, exactly.
 
-import { f32FromF16Array } from './f16.js';
+import { f32FromF16Array } from '../f16.js';
 import { f32View, u16View } from './views.js';
 
 /** @param dtype F16, BF16 or F32 */

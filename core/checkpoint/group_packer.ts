@@ -2,9 +2,9 @@
 
 import { bf16FromNumber, flushedNumberFromBf16, isFiniteBf16 } from '../bf16.js';
 import { SamebitsError } from '../errors.js';
-import type { WeightShape } from '../limits.js';
-import { weightExponent } from '../validate.js';
+import { exponentOfReach } from '../weight_exponent.js';
 import type { KernelMemory } from './kernel_memory.js';
+import type { PackedShape } from './packed_parts.js';
 import { packedShape } from './packed_shape.js';
 import type { PackedRows } from './samebits_writer.js';
 import type { SourceRows, SourceWeight } from './source_weight.js';
@@ -14,19 +14,16 @@ import type { WeightChange } from './weight_change.js';
 const MINUS_ONE_BITS = 0xbf80;
 
 /** Places in the results of the kernels (kernels/groups.ts). */
-const RESULT = { reach: 0, furthest: 1, changed: 2, special: 3, squares: 4, squaredChanges: 5, largest: 6, count: 7 };
+const RESULT = { reach: 0, changed: 1, special: 2, squares: 3, squaredChanges: 4, largest: 5, count: 6 };
 const CODES_PER_BYTE = 2;
 
 /** Packs one weight, some rows at a time. */
 export class GroupPacker {
-  readonly shape: WeightShape;
+  readonly shape: PackedShape;
   // What the kernels add to; their memory is used by one weight after the other.
   #sums = new Float64Array(RESULT.count);
   #isLossless = true;
   #hasSkipped = false;
-  // The pair that reaches furthest decides the whole tensor's exponent; slices alone could not.
-  #reachScale = 0;
-  #reachZeroPoint = 0;
 
   /** @throws SamebitsError N_, K_, GROUP_SIZE_UNSUPPORTED, naming the weight */
   constructor(
@@ -62,8 +59,7 @@ export class GroupPacker {
     return {
       firstRow,
       qdata: space.qdata.bytes((n * this.weight.k) / CODES_PER_BYTE),
-      scale: repeat(chunk.scaleOut, splits),
-      zeroPoint: repeat(chunk.zeroPointOut, splits),
+      groups: { scale: repeat(chunk.scaleOut, splits), second: repeat(chunk.zeroPointOut, splits), steps: null },
     };
   }
 
@@ -75,7 +71,7 @@ export class GroupPacker {
    */
   async finish(slices: () => AsyncIterable<SourceRows>): Promise<void> {
     try {
-      weightExponent(Uint16Array.of(this.#reachScale), Uint16Array.of(this.#reachZeroPoint));
+      exponentOfReach(this.#sums[RESULT.reach]!);
     } catch (error) {
       throw inTensor(this.weight.name, error);
     }
@@ -118,12 +114,7 @@ export class GroupPacker {
       packedScale.address + to,
       packedZeroPoint.address + to,
     );
-    const { results, scaleOut, zeroPointOut } = chunk;
-    const furthest = results[RESULT.furthest]!;
-    if (furthest >= 0) {
-      this.#reachScale = scaleOut[first + furthest]!;
-      this.#reachZeroPoint = zeroPointOut[first + furthest]!;
-    }
+    const { results } = chunk;
     const { zeroed, changedCount } = results[RESULT.special] === 0 ? NONE : this.#packConstants(rows, chunk, first);
     if (results[RESULT.changed]! + changedCount > 0) this.#isLossless = false;
     const groupBytes = groupSize / CODES_PER_BYTE;
@@ -162,11 +153,7 @@ export class GroupPacker {
       slope[index] = s;
       shift[index] = o - constant;
       if (constant !== 0) zeroed.push(g);
-      if (Math.abs(constant) * 16 > results[RESULT.reach]!) {
-        results[RESULT.reach] = Math.abs(constant) * 16;
-        this.#reachScale = bits;
-        this.#reachZeroPoint = MINUS_ONE_BITS;
-      }
+      results[RESULT.reach] = Math.max(results[RESULT.reach]!, Math.abs(constant) * 16);
     }
     return { zeroed, changedCount };
   }

@@ -1,6 +1,8 @@
 // The shape in which a 4-bit weight of another format is packed.
 
-import { type WeightShape, weightShape } from '../limits.js';
+import { DEFAULT_FORM } from '../forms.js';
+import { weightShape } from '../limits.js';
+import type { PackedShape } from './packed_parts.js';
 import { inTensor } from './tensor_error.js';
 
 /** A weight as its source has it; any group size that divides K. */
@@ -16,10 +18,10 @@ export interface UnpackedShape {
  * scale and zero point.
  * @throws SamebitsError N_, K_, GROUP_SIZE_UNSUPPORTED, naming the weight
  */
-export function packedShape({ name, n, k, groupSize }: UnpackedShape): WeightShape {
+export function packedShape({ name, n, k, groupSize }: UnpackedShape): PackedShape {
   try {
     const isWhole = Number.isInteger(groupSize) && groupSize > 0 && k % groupSize === 0;
-    return weightShape(n, k, isWhole ? groupSize & -groupSize : groupSize);
+    return { ...weightShape(n, k, isWhole ? groupSize & -groupSize : groupSize), form: DEFAULT_FORM };
   } catch (error) {
     throw inTensor(name, error);
   }

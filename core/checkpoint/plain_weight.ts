@@ -1,9 +1,11 @@
 // A bf16, f16 or f32 matrix of a model, quantized some rows at a time, and what that changed.
 
 import { flushedNumberFromBf16 } from '../bf16.js';
+import { DEFAULT_FORM } from '../forms.js';
 import type { WeightShape } from '../limits.js';
 import { RowQuantizer } from '../quantize.js';
-import { checkScaleValues, weightExponent } from '../validate.js';
+import { checkScaleValues } from '../validate.js';
+import { exponentOfReach, reachOf } from '../weight_exponent.js';
 import type { KernelMemory, Region } from './kernel_memory.js';
 import { PartBlock } from './part_reader.js';
 import type { PackedRows } from './samebits_writer.js';
@@ -24,10 +26,8 @@ export class PlainWeight {
   readonly #quantizer: RowQuantizer;
   /** What the kernel adds to; its memory is used by one weight after the other. */
   #sums = new Float64Array(RESULT.count);
-  // The pair that reaches furthest decides the whole tensor's exponent; slices alone could not.
-  #reach = -1;
-  #reachScale = 0;
-  #reachZeroPoint = 0;
+  /** R of all rows so far: the tensor has one exponent, which slices alone could not tell. */
+  #reach = 0;
 
   /** Takes its space from `memory`, which it has for itself. */
   constructor(
@@ -55,7 +55,7 @@ export class PlainWeight {
       yield { ...this.#quantize(n, firstRow), firstRow, sourceBytes };
     }
     try {
-      weightExponent(Uint16Array.of(this.#reachScale), Uint16Array.of(this.#reachZeroPoint));
+      exponentOfReach(this.#reach);
     } catch (error) {
       throw inTensor(tensor.name, error);
     }
@@ -85,12 +85,12 @@ export class PlainWeight {
         this.#addChanges(row);
         for (let g = first; g < first + nGroups; g++) this.#addReach(scale[g]!, zeroPoint[g]!);
       }
-      checkScaleValues(scale, zeroPoint);
+      checkScaleValues(DEFAULT_FORM, this.shape, { scale, second: zeroPoint, steps: null });
     } catch (error) {
       throw inTensor(this.tensor.name, error, firstRow === 0 ? '' : `, rows counted from ${firstRow}`);
     }
     this.#sums = results.slice();
-    return { qdata, scale, zeroPoint };
+    return { qdata, groups: { scale, second: zeroPoint, steps: null } };
   }
 
   /** A row of the slice to f32. */
@@ -120,12 +120,8 @@ export class PlainWeight {
   }
 
   #addReach(scaleBits: number, zeroBits: number): void {
-    const z = flushedNumberFromBf16(zeroBits);
-    const reach = Math.abs(flushedNumberFromBf16(scaleBits)) * Math.max(Math.abs(z), Math.abs(15 - z));
-    if (reach <= this.#reach) return;
-    this.#reach = reach;
-    this.#reachScale = scaleBits;
-    this.#reachZeroPoint = zeroBits;
+    const reach = reachOf(DEFAULT_FORM, flushedNumberFromBf16(scaleBits), flushedNumberFromBf16(zeroBits));
+    if (reach > this.#reach) this.#reach = reach;
   }
 }
 

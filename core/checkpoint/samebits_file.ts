@@ -1,22 +1,22 @@
 // Opens a samebits checkpoint: packed weights as CoalescedInt4Tensor, every other tensor as its bytes.
 
-import { COALESCED_LAYOUT, CoalescedInt4Tensor } from '../coalesced_int4_tensor.js';
+import { CoalescedInt4Tensor } from '../coalesced_int4_tensor.js';
+import { COALESCED_LAYOUT, partsOf } from '../coalesced_parts.js';
 import { SamebitsError } from '../errors.js';
-import type { WeightShape } from '../limits.js';
 import type { Dtype } from './dtypes.js';
+import { arraysOf, type PackedShape, packedParts, QDATA_SUFFIX } from './packed_parts.js';
 import type { TensorInfo } from './safetensors_header.js';
 import { openSafetensors, type SafetensorsFile } from './safetensors_reader.js';
 import type { RandomAccessSource } from './source.js';
-import { PART_SUFFIXES, readTag } from './tag.js';
+import { readTag } from './tag.js';
 import { inTensor, quoted } from './tensor_error.js';
-import { u16View } from './views.js';
 
 /** An open samebits checkpoint. Every name, dtype and shape has been checked; values are checked as they are read. */
 export class SamebitsFile {
   constructor(
     private readonly file: SafetensorsFile,
-    /** N, K, groupSize and nGroups of every packed weight, by name. */
-    readonly weights: ReadonlyMap<string, WeightShape>,
+    /** N, K, groupSize, nGroups and form of every packed weight, by name. */
+    readonly weights: ReadonlyMap<string, PackedShape>,
     /** Every other tensor, in the order of its data. */
     readonly plainTensors: ReadonlyMap<string, TensorInfo>,
     /** What the file was converted from, e.g. `hf:bf16`; undefined when it does not say. */
@@ -29,26 +29,16 @@ export class SamebitsFile {
 
   /**
    * One packed weight, checked again as a whole.
-   * @throws SamebitsError FILE_TENSOR_MISSING; SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, ZERO_POINT_OUT_OF_RANGE,
-   * WEIGHT_EXPONENT_OUT_OF_RANGE, naming the tensor
+   * @throws SamebitsError FILE_TENSOR_MISSING; SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, OFFSET_NOT_FINITE,
+   * ZERO_POINT_OUT_OF_RANGE, WEIGHT_EXPONENT_OUT_OF_RANGE, naming the tensor
    */
   async readWeight(name: string): Promise<CoalescedInt4Tensor> {
     const shape = this.weights.get(name);
     if (!shape) throw this.missing(name, 'a packed weight', [...this.weights.keys()]);
-    const [qdata, scale, zeroPoint] = [
-      await this.file.read(name + PART_SUFFIXES.qdata),
-      await this.file.read(name + PART_SUFFIXES.scale),
-      await this.file.read(name + PART_SUFFIXES.zeroPoint),
-    ];
-    const { n, k, groupSize, nGroups } = shape;
+    const bytes: Uint8Array<ArrayBuffer>[] = [];
+    for (const { suffix } of packedParts(shape)) bytes.push(await this.file.read(name + suffix));
     try {
-      return new CoalescedInt4Tensor({
-        layout: COALESCED_LAYOUT,
-        qdata: { dtype: 'u8', shape: [n, k / 2], data: qdata },
-        scale: { dtype: 'bf16', shape: [n, nGroups], data: u16View(scale) },
-        zeroPoint: { dtype: 'bf16', shape: [n, nGroups], data: u16View(zeroPoint) },
-        groupSize,
-      });
+      return new CoalescedInt4Tensor(partsOf({ ...shape, ...arraysOf(shape.form, bytes) }));
     } catch (error) {
       throw inTensor(name, error);
     }
@@ -91,13 +81,13 @@ export async function openSamebitsFile(source: RandomAccessSource): Promise<Same
 export function asSamebitsFile(file: SafetensorsFile): SamebitsFile {
   const weights = readTag(file);
   const plain = new Map(file.tensors);
-  for (const [name, { n, k, nGroups }] of weights) {
-    checkPart(file, name + PART_SUFFIXES.qdata, 'U8', 'U8 [N, K/2]', [n, k / 2]);
-    for (const suffix of [PART_SUFFIXES.scale, PART_SUFFIXES.zeroPoint]) {
-      refuseNative(file, name + suffix, n, nGroups);
-      checkPart(file, name + suffix, 'BF16', 'BF16 [N, K/group_size]', [n, nGroups]);
+  for (const [name, shape] of weights) {
+    for (const { suffix, dtype, columns, words } of packedParts(shape)) {
+      const expected = [shape.n, columns];
+      if (suffix !== QDATA_SUFFIX) refuseNative(file, name + suffix, words, expected);
+      checkPart(file, name + suffix, dtype, words, expected);
+      plain.delete(name + suffix);
     }
-    for (const suffix of Object.values(PART_SUFFIXES)) plain.delete(name + suffix);
   }
   return new SamebitsFile(file, weights, plain, file.metadata.get('source'));
 }
@@ -122,12 +112,12 @@ function checkPart(file: SafetensorsFile, name: string, dtype: Dtype, words: str
 }
 
 /** A tagged file with the old order inside is refused by its own name; a square one is trusted, for it has the tag. */
-function refuseNative(file: SafetensorsFile, name: string, n: number, nGroups: number): void {
-  if (n === nGroups || file.tensors.get(name)?.shape.join() !== [nGroups, n].join()) return;
+function refuseNative(file: SafetensorsFile, name: string, words: string, [n, columns]: readonly number[]): void {
+  if (n === columns || file.tensors.get(name)?.shape.join() !== [columns, n].join()) return;
   throw new SamebitsError('LAYOUT_NATIVE_SCALE', {
-    rule: `tensor ${quoted(name)} must be BF16 [N, K/group_size]`,
-    expected: `[${n},${nGroups}]`,
-    got: `[${nGroups},${n}], torchao's native layout, in a file whose tag says ${COALESCED_LAYOUT}`,
+    rule: `tensor ${quoted(name)} must be ${words}`,
+    expected: `[${n},${columns}]`,
+    got: `[${columns},${n}], torchao's native layout, in a file whose tag says ${COALESCED_LAYOUT}`,
     fix: "Write the file again with 'samebits convert'.",
   });
 }

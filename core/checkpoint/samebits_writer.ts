@@ -3,10 +3,11 @@
 import { kindOf, requireBytes, requireFields, requireList } from '../argument_checks.js';
 import { type CoalescedInt4Tensor, requireCoalesced } from '../coalesced_int4_tensor.js';
 import { SamebitsError } from '../errors.js';
-import type { WeightShape } from '../limits.js';
+import type { Groups } from '../forms.js';
+import { type PackedShape, packedArrays, packedParts } from './packed_parts.js';
 import { planSafetensors, type SafetensorsPlan, type TensorSpec } from './safetensors_writer.js';
 import type { RandomAccessSink } from './sink.js';
-import { PART_SUFFIXES, tagMetadata } from './tag.js';
+import { tagMetadata } from './tag.js';
 import { quoted } from './tensor_error.js';
 import { bytesOf } from './views.js';
 
@@ -22,17 +23,17 @@ export interface SamebitsContent {
   readonly convertedFrom?: string;
 }
 
-/** Lays out a samebits file from shapes: packed weights first, each with its three parts side by side. */
+/** Lays out a samebits file from shapes: packed weights first, each with its parts side by side. */
 export function planSamebitsFile(
-  weights: ReadonlyMap<string, WeightShape>,
+  weights: ReadonlyMap<string, PackedShape>,
   plainTensors: readonly TensorSpec[],
   convertedFrom?: string,
 ): SafetensorsPlan {
-  const parts = [...weights].flatMap(([name, { n, k, nGroups }]): TensorSpec[] => [
-    { name: name + PART_SUFFIXES.qdata, dtype: 'U8', shape: [n, k / 2] },
-    { name: name + PART_SUFFIXES.scale, dtype: 'BF16', shape: [n, nGroups] },
-    { name: name + PART_SUFFIXES.zeroPoint, dtype: 'BF16', shape: [n, nGroups] },
-  ]);
+  const parts = [...weights].flatMap(([name, shape]) =>
+    packedParts(shape).map(
+      ({ suffix, dtype, columns }): TensorSpec => ({ name: name + suffix, dtype, shape: [shape.n, columns] }),
+    ),
+  );
   return planSafetensors([...parts, ...plainTensors], tagMetadata(weights, convertedFrom));
 }
 
@@ -41,10 +42,8 @@ export interface PackedRows {
   readonly firstRow: number;
   /** u8[rows, K/2] */
   readonly qdata: Uint8Array;
-  /** bf16[rows, nGroups] */
-  readonly scale: Uint16Array;
-  /** bf16[rows, nGroups] */
-  readonly zeroPoint: Uint16Array;
+  /** Of these rows, in the form that was planned. */
+  readonly groups: Groups;
 }
 
 /** Writes some rows of packed weight `name` to their places in the planned file. */
@@ -52,12 +51,15 @@ export async function writePackedRows(
   sink: RandomAccessSink,
   plan: SafetensorsPlan,
   name: string,
-  { k, nGroups }: WeightShape,
-  { firstRow, qdata, scale, zeroPoint }: PackedRows,
+  shape: PackedShape,
+  { firstRow, qdata, groups }: PackedRows,
 ): Promise<void> {
-  await sink.writeAt(offsetIn(plan, name + PART_SUFFIXES.qdata) + (firstRow * k) / 2, qdata);
-  await sink.writeAt(offsetIn(plan, name + PART_SUFFIXES.scale) + firstRow * nGroups * 2, bytesOf(scale));
-  await sink.writeAt(offsetIn(plan, name + PART_SUFFIXES.zeroPoint) + firstRow * nGroups * 2, bytesOf(zeroPoint));
+  const arrays = packedArrays(qdata, groups);
+  for (const [i, { suffix, columns }] of packedParts(shape).entries()) {
+    const values = arrays[i]!;
+    const at = offsetIn(plan, name + suffix) + firstRow * columns * values.BYTES_PER_ELEMENT;
+    await sink.writeAt(at, bytesOf(values));
+  }
 }
 
 /** Where a planned tensor starts in the file. `name` is one of the plan's. */
@@ -76,8 +78,8 @@ export async function writeSamebitsFile(sink: RandomAccessSink, content: Samebit
   const plan = planSamebitsFile(weights, plainTensors, convertedFrom);
   await sink.writeAt(0, plan.header);
   for (const [name, weight] of weights) {
-    const { qdata, scale, zeroPoint } = weight;
-    await writePackedRows(sink, plan, name, weight, { firstRow: 0, qdata, scale, zeroPoint });
+    const { qdata, groups } = weight;
+    await writePackedRows(sink, plan, name, weight, { firstRow: 0, qdata, groups });
   }
   for (const { name, data } of plainTensors) {
     const { offset, sizeBytes, dtype, shape } = plan.tensors.get(name)!;

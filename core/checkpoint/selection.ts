@@ -2,13 +2,15 @@
 
 import { requireFields, requireObject } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
-import { MAX_K, type WeightShape, weightShape } from '../limits.js';
+import { DEFAULT_FORM } from '../forms.js';
+import { MAX_K, weightShape } from '../limits.js';
 import { isDtype } from './dtypes.js';
 
 import { findWeights } from './importers.js';
 import { type ImportOptions, LayoutChoice } from './layout_choice.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
 import { NameRules, patternMatcher, type Role } from './name_rules.js';
+import type { PackedShape } from './packed_parts.js';
 import { packedShape } from './packed_shape.js';
 import type { Found, SourceWeight } from './source_weight.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -33,7 +35,7 @@ interface Selected {
   /** In the source, all parts together. */
   readonly sizeBytes: number;
   /** The shape it is packed with; undefined when it is not. */
-  readonly packed: WeightShape | undefined;
+  readonly packed: PackedShape | undefined;
   /** Whether it is also, or only, copied as it is. Neither packed nor kept: it stays behind. */
   readonly keepPlain: boolean;
   /** The role it is packed for, or why it is not. */
@@ -50,7 +52,7 @@ export interface SelectedTensor extends Selected {
 export interface SelectedWeight extends Selected {
   readonly kind: 'weight';
   readonly weight: SourceWeight;
-  readonly packed: WeightShape;
+  readonly packed: PackedShape;
 }
 
 export type Selection = SelectedTensor | SelectedWeight;
@@ -150,10 +152,10 @@ function leftBehind(tensor: ModelTensor, reason: string): SelectedTensor {
   return { ...kept(tensor, reason), keepPlain: isDtype(tensor.dtype) };
 }
 
-function shapeOrReason(shape: readonly number[], groupSize: number): WeightShape | string {
+function shapeOrReason(shape: readonly number[], groupSize: number): PackedShape | string {
   const [n = 0, k = 0] = shape;
   try {
-    return weightShape(n, k, groupSize);
+    return { ...weightShape(n, k, groupSize), form: DEFAULT_FORM };
   } catch (error) {
     if (!(error instanceof SamebitsError)) throw error;
     switch (error.code) {

@@ -1,35 +1,45 @@
 // The tag that makes a safetensors file a samebits checkpoint: written, read, and its absence explained.
 
 import { requireFields } from '../argument_checks.js';
-import { COALESCED_LAYOUT } from '../coalesced_int4_tensor.js';
+import { COALESCED_LAYOUT, checkFormShape } from '../coalesced_parts.js';
 import { type ErrorCode, SamebitsError } from '../errors.js';
-import { type WeightShape, weightShape } from '../limits.js';
+import { areSameForm, DEFAULT_FORM, hasOffset, weightForm } from '../forms.js';
+import { weightShape } from '../limits.js';
+import type { PackedShape } from './packed_parts.js';
 import type { SafetensorsFile } from './safetensors_reader.js';
-import { describeJson, isJsonObject, type JsonValue, parseStrictJsonObject } from './strict_json.js';
+import { describeJson, isJsonObject, type JsonObject, type JsonValue, parseStrictJsonObject } from './strict_json.js';
 import { inTensor, quoted } from './tensor_error.js';
 import type { TensorFile } from './tensor_file.js';
 
 const FORMAT = 'samebits';
-const LAYOUT_VERSION = '1';
-/** The operands of packed weight `<name>` are the tensors `<name>.qdata`, `<name>.scale` and `<name>.zero_point`. */
-export const PART_SUFFIXES = { qdata: '.qdata', scale: '.scale', zeroPoint: '.zero_point' } as const;
+/** Version 1 has no word for a form: every weight has a zero point in bf16. Files that need no more are still written so. */
+const PLAIN_VERSION = '1';
+const FORMS_VERSION = '2';
 
 /** The metadata of a file with these packed weights. `convertedFrom` is the tag's `source`, e.g. `hf:bf16`. */
 export function tagMetadata(
-  weights: ReadonlyMap<string, WeightShape>,
+  weights: ReadonlyMap<string, PackedShape>,
   convertedFrom?: string,
 ): ReadonlyMap<string, string> {
+  const isPlain = [...weights.values()].every(({ form }) => areSameForm(form, DEFAULT_FORM));
   const entries = [...weights].map(
-    ([name, { n, k, groupSize }]) => `${JSON.stringify(name)}:${JSON.stringify({ n, k, group_size: groupSize })}`,
+    ([name, shape]) => `${JSON.stringify(name)}:${JSON.stringify(entryOf(shape, isPlain))}`,
   );
   const metadata = new Map([
     ['format', FORMAT],
     ['layout', COALESCED_LAYOUT],
-    ['layout_version', LAYOUT_VERSION],
+    ['layout_version', isPlain ? PLAIN_VERSION : FORMS_VERSION],
     ['int4_tensors', `{${entries.join()}}`],
   ]);
   if (convertedFrom !== undefined) metadata.set('source', convertedFrom);
   return metadata;
+}
+
+function entryOf({ n, k, groupSize, form }: PackedShape, isPlain: boolean): Readonly<Record<string, unknown>> {
+  const shape = { n, k, group_size: groupSize };
+  if (isPlain) return shape;
+  const { kind, dtype, center } = form;
+  return { ...shape, form: kind, dtype, ...(hasOffset(form) ? { center } : {}) };
 }
 
 /** Whether the file says that it is a samebits checkpoint, of whatever layout. */
@@ -41,27 +51,36 @@ export function isTagged(file: Pick<TensorFile, 'metadata'>): boolean {
 /**
  * The packed weights that the tag lists.
  * @throws SamebitsError FILE_LAYOUT_UNTAGGED, FILE_LAYOUT_AMBIGUOUS, FILE_LAYOUT_UNKNOWN, FILE_LAYOUT_VERSION_UNKNOWN,
- * FILE_HEADER_INVALID, FILE_DUPLICATE_KEY; N_, K_ and GROUP_SIZE_UNSUPPORTED, naming the tensor
+ * FILE_HEADER_INVALID, FILE_DUPLICATE_KEY; N_, K_ and GROUP_SIZE_UNSUPPORTED, FORM_UNKNOWN, naming the tensor
  */
-export function readTag(file: SafetensorsFile): ReadonlyMap<string, WeightShape> {
+export function readTag(file: SafetensorsFile): ReadonlyMap<string, PackedShape> {
   if (!isTagged(file)) throw untaggedError(file);
   const layout = file.metadata.get('layout') ?? '';
   if (layout !== COALESCED_LAYOUT) throw unknownTag('FILE_LAYOUT_UNKNOWN', file, 'layout', COALESCED_LAYOUT, layout);
   const version = file.metadata.get('layout_version');
-  if (version !== LAYOUT_VERSION) {
-    throw unknownTag('FILE_LAYOUT_VERSION_UNKNOWN', file, 'layout_version', LAYOUT_VERSION, version);
+  if (version !== PLAIN_VERSION && version !== FORMS_VERSION) {
+    const expected = `${PLAIN_VERSION}" or "${FORMS_VERSION}`;
+    throw unknownTag('FILE_LAYOUT_VERSION_UNKNOWN', file, 'layout_version', expected, version);
   }
   const what = `int4_tensors in the tag of ${file.name}`;
   const listed = parseStrictJsonObject(file.metadata.get('int4_tensors') ?? '', what);
-  return new Map([...listed].map(([name, entry]) => [name, parseEntry(name, entry, what)]));
+  const hasForms = version === FORMS_VERSION;
+  return new Map([...listed].map(([name, entry]) => [name, parseEntry(name, entry, hasForms, what)]));
 }
 
-function parseEntry(name: string, entry: JsonValue, what: string): WeightShape {
-  if (isJsonObject(entry) && [...entry.keys()].sort().join() === 'group_size,k,n') {
-    const [n, k, groupSize] = [entry.get('n'), entry.get('k'), entry.get('group_size')];
+const SHAPE_KEYS = ['n', 'k', 'group_size'];
+
+function parseEntry(name: string, entry: JsonValue, hasForms: boolean, what: string): PackedShape {
+  const keys = hasForms ? [...SHAPE_KEYS, 'form', 'dtype'] : SHAPE_KEYS;
+  if (isJsonObject(entry) && hasOnly(entry, keys, hasForms ? ['center'] : [])) {
+    const [n, k, groupSize] = SHAPE_KEYS.map((key) => entry.get(key));
     if (typeof n === 'number' && typeof k === 'number' && typeof groupSize === 'number') {
       try {
-        return weightShape(n, k, groupSize);
+        const shape = weightShape(n, k, groupSize);
+        if (!hasForms) return { ...shape, form: DEFAULT_FORM };
+        const form = weightForm(entry.get('form'), entry.get('dtype'), entry.get('center') ?? 0);
+        checkFormShape(form, shape);
+        return { ...shape, form };
       } catch (error) {
         throw inTensor(name, error);
       }
@@ -70,10 +89,16 @@ function parseEntry(name: string, entry: JsonValue, what: string): WeightShape {
   const members = isJsonObject(entry) ? [...entry].map(([key, value]) => `${quoted(key)}: ${describeJson(value)}`) : [];
   throw new SamebitsError('FILE_HEADER_INVALID', {
     rule: `tensor ${quoted(name)}: its entry in ${what} must give its shape`,
-    expected: '{"n": N, "k": K, "group_size": g}, three integers',
+    expected: hasForms
+      ? '{"n": N, "k": K, "group_size": g, "form": F, "dtype": D}, and "center" of a form with an offset'
+      : '{"n": N, "k": K, "group_size": g}, three integers',
     got: isJsonObject(entry) ? `{${members.slice(0, 8).join(', ')}}` : describeJson(entry),
     fix: "Write the file again with 'samebits convert'.",
   });
+}
+
+function hasOnly(entry: JsonObject, keys: readonly string[], optional: readonly string[]): boolean {
+  return keys.every((key) => entry.has(key)) && [...entry.keys()].every((key) => [...keys, ...optional].includes(key));
 }
 
 function unknownTag(code: ErrorCode, file: SafetensorsFile, key: string, expected: string, got: string | undefined) {

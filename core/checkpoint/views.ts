@@ -18,8 +18,8 @@ export function f32View(bytes: Uint8Array<ArrayBuffer>): Float32Array<ArrayBuffe
   return new Float32Array(buffer, byteOffset, byteLength / 4);
 }
 
-/** The bytes of 16-bit elements. */
-export function bytesOf(values: Uint16Array): Uint8Array {
+/** The bytes of elements. */
+export function bytesOf(values: Uint8Array | Uint16Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 

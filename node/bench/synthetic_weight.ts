@@ -1,6 +1,9 @@
 // Weights for the benchmark: random codes at memory speed, and a sample of rows that the reference can check.
 
-import { bf16FromNumber, CoalescedInt4Tensor, Int4Tensor, numberFromBf16, Random } from '../../core/index.js';
+import { defaultParts } from '../../core/coalesced_parts.js';
+import { GroupNumbers } from '../../core/forms.js';
+import { bf16FromNumber, CoalescedInt4Tensor, Int4Tensor, Random } from '../../core/index.js';
+import { reachOf } from '../../core/weight_exponent.js';
 
 /** A random weight [n, k] in the interchange layout, scales of a bf16 around 0.01, integer zero points. */
 export function syntheticWeight(n: number, k: number, groupSize: number): Int4Tensor {
@@ -45,30 +48,30 @@ export function sampleRows(
     });
     return out;
   };
-  const parts = weight.parts();
+  const { layout, qdata, scale, zeroPoint } = defaultParts(weight, 'the benchmark');
   const scaleShape = [rows.length, nGroups];
   const size = rows.length * nGroups;
   const sample = new CoalescedInt4Tensor({
-    layout: parts.layout,
+    layout,
     groupSize,
     qdata: {
       dtype: 'u8',
       shape: [rows.length, k / 2],
-      data: gather(weight.qdata, new Uint8Array((rows.length * k) / 2), k / 2),
+      data: gather(qdata.data, new Uint8Array((rows.length * k) / 2), k / 2),
     },
-    scale: { dtype: 'bf16', shape: scaleShape, data: gather(weight.scale, new Uint16Array(size), nGroups) },
-    zeroPoint: { dtype: 'bf16', shape: scaleShape, data: gather(weight.zeroPoint, new Uint16Array(size), nGroups) },
+    scale: { dtype: 'bf16', shape: scaleShape, data: gather(scale.data, new Uint16Array(size), nGroups) },
+    zeroPoint: { dtype: 'bf16', shape: scaleShape, data: gather(zeroPoint.data, new Uint16Array(size), nGroups) },
   });
   return { rows, sample };
 }
 
-function rowOfLargestReach({ scale, zeroPoint, nGroups }: CoalescedInt4Tensor): number {
+function rowOfLargestReach(weight: CoalescedInt4Tensor): number {
+  const { form, groups, nGroups } = weight;
+  const numbers = new GroupNumbers(form, groups, weight);
   let best = 0;
   let largest = -1;
-  for (let i = 0; i < scale.length; i++) {
-    const s = Math.abs(numberFromBf16(scale[i]!));
-    const z = numberFromBf16(zeroPoint[i]!);
-    const reach = s * Math.max(Math.abs(z), Math.abs(15 - z));
+  for (let i = 0; i < groups.scale.length; i++) {
+    const reach = reachOf(form, numbers.scale(i), numbers.second(i));
     if (reach <= largest) continue;
     largest = reach;
     best = Math.floor(i / nGroups);

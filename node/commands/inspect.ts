@@ -3,9 +3,11 @@
 import type { Command } from 'commander';
 import { findWeights } from '../../core/checkpoint/importers.js';
 import { LayoutChoice } from '../../core/checkpoint/layout_choice.js';
+import { type PackedShape, packedSizeBytes } from '../../core/checkpoint/packed_parts.js';
 import { printable } from '../../core/checkpoint/tensor_error.js';
 import {
   asSamebitsFile,
+  describeForm,
   isTagged,
   type ModelCheckpoint,
   openModelCheckpoint,
@@ -13,19 +15,18 @@ import {
   SafetensorsFile,
   SamebitsError,
   type Selection,
-  type WeightShape,
 } from '../../core/index.js';
 import { locateModel } from '../file_source.js';
 import { formatTable } from '../table.js';
 
-/** One line of the listing: a tensor, or a packed weight with its three parts. */
+/** One line of the listing: a tensor, or a packed weight with its parts. */
 interface Entry {
   readonly name: string;
   readonly dtype: string;
   readonly shape: readonly number[];
   readonly sizeBytes: number;
-  /** N, K, groupSize and nGroups of a packed weight. */
-  readonly packed?: WeightShape;
+  /** N, K, groupSize, nGroups and form of a packed weight, or of what it would be packed as. */
+  readonly packed?: PackedShape;
   readonly use: string;
 }
 
@@ -60,19 +61,25 @@ async function inspect(source: string, options: { readonly json?: true }): Promi
 /** @throws SamebitsError when the tagged file does not hold what its tag says */
 function listPacked(model: ModelCheckpoint): Listing {
   const entries: Entry[] = [];
+  const versions = new Set<string>();
   for (const file of model.files) {
     if (!(file instanceof SafetensorsFile)) continue;
+    versions.add(file.metadata.get('layout_version') ?? '');
     const { weights, plainTensors } = asSamebitsFile(file);
     for (const [name, packed] of weights) {
-      const { n, k, nGroups } = packed;
-      const sizeBytes = (n * k) / 2 + 4 * n * nGroups;
+      const { n, k } = packed;
+      const sizeBytes = packedSizeBytes(packed);
       entries.push({ name, dtype: 'INT4', shape: [n, k], sizeBytes, packed, use: 'verify, matvec, load' });
     }
     for (const { name, dtype, shape, sizeBytes } of plainTensors.values()) {
       entries.push({ name, dtype, shape, sizeBytes, use: 'load as it is' });
     }
   }
-  return { format: 'samebits coalesced-int4, version 1', use: 'verify, matvec, load', entries };
+  return {
+    format: `samebits coalesced-int4, version ${[...versions].join(' and ')}`,
+    use: 'verify, matvec, load',
+    entries,
+  };
 }
 
 /** What convert would do with every weight and tensor; what it cannot read says why. */
@@ -118,6 +125,7 @@ function print(source: string, { format, use, entries }: Listing): void {
       { title: 'dtype' },
       { title: 'shape, N x K', align: 'right' },
       { title: 'group', align: 'right' },
+      { title: 'form' },
       { title: 'bytes', align: 'right' },
       { title: 'use' },
     ],
@@ -126,6 +134,7 @@ function print(source: string, { format, use, entries }: Listing): void {
       entry.dtype,
       entry.shape.join(' x '),
       entry.packed ? String(entry.packed.groupSize) : '',
+      entry.packed ? describeForm(entry.packed.form) : '',
       String(entry.sizeBytes),
       entry.use,
     ]),

@@ -275,7 +275,7 @@ export function cudaSuite(open: OpenCuda, cases: readonly ParityCase[] = [...CAS
     test('operands that were changed or detached after they were validated', async (context) => {
       const backend = await open(context);
       const spoiled = CoalescedInt4Tensor.fromInt4Tensor(drawWeight(plainCase(32, 64, 32, 1)));
-      spoiled.scale[3] = 0x7f80;
+      spoiled.groups.scale[3] = 0x7f80;
       await expect(backend.upload(spoiled)).rejects.toEqual(refusal('SCALE_NOT_FINITE'));
       const detached = CoalescedInt4Tensor.fromInt4Tensor(drawWeight(plainCase(32, 64, 32, 1)));
       structuredClone(detached.qdata, { transfer: [detached.qdata.buffer] });

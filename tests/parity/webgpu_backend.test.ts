@@ -55,7 +55,7 @@ describe('row slices', () => {
     const backend = await WebGPUBackend.create(dawn(context).device, { maxBindingBytes: 2048 });
     const { weight } = drawSmall({ n: 37 });
     const done: number[] = [];
-    const total = weight.qdata.byteLength + 2 * weight.scale.byteLength;
+    const total = weight.qdata.byteLength + 2 * weight.groups.scale.byteLength;
     await backend.upload(weight, {
       onProgress: (doneBytes, totalBytes) => {
         expect(totalBytes).toBe(total);

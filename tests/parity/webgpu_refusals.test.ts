@@ -1,6 +1,7 @@
 // Everything that the webgpu backend refuses, each by its code, and nothing else happens.
 
 import { describe, expect, test } from 'vitest';
+import { defaultParts } from '../../core/coalesced_parts.js';
 import { CoalescedInt4Tensor, CpuBackend, type ErrorCode, int4PlainMM, type PlanStep } from '../../core/index.js';
 import { type EncodeOperands, WebGPUBackend } from '../../shaders/index.js';
 import { drawSmall, expectBits, ownDawn, refusal, useDawn } from './webgpu_device.js';
@@ -64,7 +65,7 @@ const UPLOADS: readonly Case[] = [
     name: 'a scale that has become NaN',
     code: 'SCALE_NOT_FINITE',
     call: ({ backend, tensor }) => {
-      const { scale } = tensor.parts();
+      const { scale } = defaultParts(tensor, 'this test');
       return backend.upload(forged(tensor, { scale: { ...scale, data: scale.data.map(() => 0x7fc0) } }));
     },
   },

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, type TestContext, test } from 'vitest';
+import { defaultParts } from '../../core/coalesced_parts.js';
 import { CoalescedInt4Tensor, drawActivations, drawWeight, firstDifference, int4PlainMM } from '../../core/index.js';
 import { loadCudaAddon, type NativeAddon } from '../../node/cuda_addon.js';
 import { skipWithout } from '../backend_report.js';
@@ -110,11 +111,12 @@ test('a piece of scales that was refused leaves no trace in the result', async (
   const description = { layout: 'coalesced-int4', groupSize: 32, qdata, scale, zeroPoint: scale };
   const { handle } = await native.beginUpload(device, description, false);
   await native.appendQdata(handle, weight.qdata);
-  const spoiled = weight.scale.map((bits, i) => (i === 0 ? 0x5f80 : i === 23 ? 0x7f80 : bits));
-  await expect(native.appendScales(handle, spoiled, weight.zeroPoint)).rejects.toMatchObject({
+  const { scale: scales, zeroPoint } = defaultParts(weight, 'this test');
+  const spoiled = scales.data.map((bits, i) => (i === 0 ? 0x5f80 : i === 23 ? 0x7f80 : bits));
+  await expect(native.appendScales(handle, spoiled, zeroPoint.data)).rejects.toMatchObject({
     code: 'SCALE_NOT_FINITE',
   });
-  await native.appendScales(handle, weight.scale, weight.zeroPoint);
+  await native.appendScales(handle, scales.data, zeroPoint.data);
   native.finishUpload(handle);
   const x = drawActivations({ name: 'refused', m: 1, k: 128, activations: 'plain' });
   const y = new Float32Array(await native.linear(handle, x, false));

@@ -26,7 +26,7 @@ describe('the cases', () => {
   test('are drawn from a seed and a number alone, and differ', () => {
     expect(soakCase(5, 17)).toEqual(soakCase(5, 17));
     expect(drawSoakActivations(soakCase(5, 17))).toEqual(drawSoakActivations(soakCase(5, 17)));
-    expect(drawSoakWeight(soakCase(5, 17)).scale).toEqual(drawSoakWeight(soakCase(5, 17)).scale);
+    expect(drawSoakWeight(soakCase(5, 17)).groups.scale).toEqual(drawSoakWeight(soakCase(5, 17)).groups.scale);
     expect(soakCase(5, 18)).not.toEqual({ ...soakCase(5, 17), name: 'soak 5:18' });
     expect(soakCase(6, 17)).not.toEqual({ ...soakCase(5, 17), name: 'soak 6:17' });
   });

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { DEFAULT_FORM } from '../../core/forms.js';
 import {
   type ErrorCode,
   MemorySink,
@@ -170,7 +171,7 @@ const CASES: Readonly<Record<FileCode, readonly Case[]>> = {
   FILE_LAYOUT_AMBIGUOUS: [['a square scale without a tag', () => openSquare('')]],
   FILE_LAYOUT_UNKNOWN: [['another layout', () => openTag(tag(INT4, { layout: 'native-int4' }))]],
   FILE_LAYOUT_VERSION_UNKNOWN: [
-    ['another version', () => openTag(tag(INT4, { layout_version: '2' }))],
+    ['another version', () => openTag(tag(INT4, { layout_version: '3' }))],
     ['no version', () => openTag(tag(INT4, { layout_version: undefined }))],
   ],
   FILE_TENSOR_MISSING: [
@@ -271,7 +272,7 @@ describe('a header beyond the limit', () => {
 describe('controls', () => {
   test('the tagged file opens', async () => {
     const file = await openTag(tag(INT4));
-    expect([...file.weights]).toEqual([['w', { n: 3, k: 64, groupSize: 32, nGroups: 2 }]]);
+    expect([...file.weights]).toEqual([['w', { n: 3, k: 64, groupSize: 32, nGroups: 2, form: DEFAULT_FORM }]]);
     expect([...file.plainTensors.keys()]).toEqual(['norm']);
     expect((await file.readWeight('w')).qdata).toHaveLength(96);
     expect(await file.readPlain('norm')).toHaveLength(2);
@@ -357,6 +358,6 @@ describe('values of a tagged file', () => {
   });
 
   test('a negative scale is data', async () => {
-    expect((await (await open(96, 0xbf80)).readWeight('w')).scale[0]).toBe(0xbf80);
+    expect((await (await open(96, 0xbf80)).readWeight('w')).groups.scale[0]).toBe(0xbf80);
   });
 });

@@ -2,13 +2,17 @@
 
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { f32FromF16Array } from '../../core/checkpoint/f16.js';
 import { f32View, u16View } from '../../core/checkpoint/views.js';
+import { f32FromF16Array } from '../../core/f16.js';
 import {
   CoalescedInt4Tensor,
   dequantize,
+  describeForm,
+  drawFormWeight,
+  FORM_CASES,
   MemorySink,
   memorySource,
+  openSafetensors,
   openSamebitsFile,
   type PlainTensor,
   writeSamebitsFile,
@@ -124,6 +128,64 @@ describe('round trips', () => {
       ),
       { numRuns: 60 },
     );
+  });
+});
+
+describe('a file with forms', () => {
+  // One row of K = 256: codes 15 and 5, a scale of 3 halves, an offset of -63 quarters; and an ordinary weight beside it.
+  const entries = {
+    nested: { n: 1, k: 256, group_size: 256, form: 'nested-offset', dtype: 'f16', center: 8 },
+    plain: { n: 1, k: 32, group_size: 32, form: 'zero', dtype: 'bf16' },
+  };
+  const header = `{${[
+    tag(JSON.stringify(entries), { layout_version: '2' }),
+    entry('nested.qdata', 'U8', [1, 128], 0, 128),
+    entry('nested.scale', 'U8', [1, 1], 128, 129),
+    entry('nested.offset', 'U8', [1, 1], 129, 130),
+    entry('nested.scale_step', 'F16', [1, 1], 130, 132),
+    entry('nested.offset_step', 'F16', [1, 1], 132, 134),
+    entry('plain.qdata', 'U8', [1, 16], 134, 150),
+    entry('plain.scale', 'BF16', [1, 1], 150, 152),
+    entry('plain.zero_point', 'BF16', [1, 1], 152, 154),
+  ].join(',')}}`;
+  const numbers = [3, 63, 0x00, 0x38, 0x00, 0xb4];
+  const data = [...Array(128).fill(0x5f), ...numbers, ...Array(16).fill(0x5f), 0x00, 0x40, 0x00, 0x41];
+
+  test('written by hand, holds these weights', async () => {
+    const file = await openSamebitsFile(source(header, data));
+    expect([...dequantize(await file.readWeight('nested')).slice(0, 2)]).toEqual([7 * 1.5 - 15.75, -3 * 1.5 - 15.75]);
+    expect([...dequantize(await file.readWeight('plain')).slice(0, 2)]).toEqual([14, -6]);
+    expect(file.weights.get('nested')?.form).toEqual({ kind: 'nested-offset', dtype: 'f16', center: 8 });
+    expect([...file.plainTensors.keys()]).toEqual([]);
+  });
+
+  test.each<[string, string, Readonly<Record<string, unknown>>]>([
+    ['a form of another name', 'FORM_UNKNOWN', { form: 'affine' }],
+    ['steps in bf16', 'FORM_UNKNOWN', { dtype: 'bf16' }],
+    ['no form', 'FILE_HEADER_INVALID', { form: undefined }],
+    ['something more', 'FILE_HEADER_INVALID', { step: 256 }],
+    ['a form with other parts', 'FILE_TENSOR_MISSING', { form: 'nested-zero', center: undefined }],
+    ['a form with parts of another type', 'FILE_TENSOR_INVALID', { form: 'offset' }],
+  ])('%s is refused: %s', async (_, code, change) => {
+    const changed = tag(JSON.stringify({ ...entries, nested: { ...entries.nested, ...change } }), {
+      layout_version: '2',
+    });
+    const original = tag(JSON.stringify(entries), { layout_version: '2' });
+    expect((await refusal(() => openSamebitsFile(source(header.replace(original, changed), data)))).code).toBe(code);
+  });
+
+  test('every form reads back as it was written, and says version 2', async () => {
+    const weights = new Map(
+      [...new Map(FORM_CASES.map((of) => [describeForm(of.form), of])).values()].map((of) => [
+        of.name,
+        drawFormWeight(of),
+      ]),
+    );
+    const sink = new MemorySink();
+    await writeSamebitsFile(sink, { weights });
+    const file = await openSamebitsFile(memorySource(sink.bytes));
+    expect((await openSafetensors(memorySource(sink.bytes))).metadata.get('layout_version')).toBe('2');
+    for (const [name, weight] of weights) expect((await file.readWeight(name)).parts()).toEqual(weight.parts());
   });
 });
 

@@ -1,6 +1,7 @@
 // The comparer bites: planted faults that a tolerance, or a comparison of values, would let through.
 
 import { describe, expect, test } from 'vitest';
+import { defaultParts } from '../../core/coalesced_parts.js';
 import {
   CoalescedInt4Tensor,
   drawActivations,
@@ -16,7 +17,7 @@ const x = drawActivations({ ...shape, activations: 'plain' });
 const expected = int4PlainMM(x, weight);
 
 function changed(change: (qdata: Uint8Array, scale: Uint16Array, zeroPoint: Uint16Array) => void): CoalescedInt4Tensor {
-  const parts = weight.parts();
+  const parts = defaultParts(weight, 'this test');
   const [qdata, scale, zeroPoint] = [parts.qdata.data.slice(), parts.scale.data.slice(), parts.zeroPoint.data.slice()];
   change(qdata, scale, zeroPoint);
   return new CoalescedInt4Tensor({

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { packedArrays } from '../../core/checkpoint/packed_parts.js';
 import { SLICE_BYTES } from '../../core/checkpoint/plain_weight.js';
 import {
   bf16FromNumber,
@@ -56,11 +57,11 @@ const bytesOf = (values: Uint16Array | Float32Array) =>
 
 /** Compares whole arrays at once; element by element would take minutes for large ones. */
 function expectSame(weight: CoalescedInt4Tensor, expected: CoalescedInt4Tensor, name: string): void {
-  for (const part of ['qdata', 'scale', 'zeroPoint'] as const) {
-    const [a, b] = [weight[part], expected[part]].map((p) => Buffer.from(p.buffer, p.byteOffset, p.byteLength));
-    expect(Buffer.compare(a!, b!), `${name}.${part}`).toBe(0);
-  }
-  expect(weight.groupSize).toBe(expected.groupSize);
+  const arrays = ({ qdata, groups }: CoalescedInt4Tensor) =>
+    packedArrays(qdata, groups).map((array) => Buffer.from(array.buffer, array.byteOffset, array.byteLength));
+  const [actual, wanted] = [arrays(weight), arrays(expected)];
+  expect(weight).toMatchObject({ form: expected.form, groupSize: expected.groupSize });
+  for (const [i, bytes] of wanted.entries()) expect(Buffer.compare(actual[i]!, bytes), `${name}, array ${i}`).toBe(0);
 }
 
 async function openModel(tensors: readonly Tensor[], config?: object) {

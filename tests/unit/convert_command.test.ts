@@ -19,6 +19,8 @@ const SMALL = fileBytes(
   new Uint8Array(512).fill(0x3f),
 );
 
+const PLAIN_FORM = { kind: 'zero', dtype: 'bf16', center: 0 };
+
 let folder: string;
 let out: string;
 let source: string;
@@ -79,7 +81,7 @@ describe('convert', () => {
     const report = JSON.parse(written.stdout);
     expect(report).toMatchObject({ out, dryRun: false, packedCount: 1, sourceBytes: 512 });
     expect(report.tensors[0]).toMatchObject({ name: 'a.q_proj.weight', keptPlain: true, reason: 'excluded' });
-    expect(report.tensors[1].packed).toEqual({ n: 4, k: 32, groupSize: 16, nGroups: 2 });
+    expect(report.tensors[1].packed).toEqual({ n: 4, k: 32, groupSize: 16, nGroups: 2, form: PLAIN_FORM });
     expect(report.outputBytes).toBe(readFileSync(out).length);
   });
 
@@ -181,7 +183,7 @@ describe('inspect', () => {
       dtype: 'INT4',
       shape: [256, 512],
       sizeBytes: (256 * 512) / 2 + 2 * 2 * 256 * 16,
-      packed: { n: 256, k: 512, groupSize: 32, nGroups: 16 },
+      packed: { n: 256, k: 512, groupSize: 32, nGroups: 16, form: PLAIN_FORM },
       use: 'verify, matvec, load',
     });
     expect(entries).toContainEqual(expect.objectContaining({ name: 'model.norm.weight', dtype: 'BF16', shape: [256] }));
@@ -190,7 +192,7 @@ describe('inspect', () => {
   test('says of a plain model what convert would do', async () => {
     await run('inspect', MODEL);
     expect(written.stdout).toMatch(
-      /model\.embed_tokens\.weight +BF16 +2048 x 256 +32 +1048576 +convert packs it: tied head/,
+      /model\.embed_tokens\.weight +BF16 +2048 x 256 +32 +zero, bf16 +1048576 +convert packs it: tied head/,
     );
     expect(written.stdout).toMatch(/use: convert\n$/);
   });

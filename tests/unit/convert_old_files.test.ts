@@ -28,7 +28,7 @@ async function scalesAfterConversion(bytes: Uint8Array, layout?: Layout): Promis
   writeFileSync(source, bytes);
   await convertFile(source, out, { overwrite: true, ...(layout && { layout }) });
   const file = await openSamebitsFile(memorySource(readFileSync(out)));
-  return Array.from((await file.readWeight('m.weight')).scale, numberFromBf16);
+  return Array.from((await file.readWeight('m.weight')).groups.scale, numberFromBf16);
 }
 
 test('[n_groups, N]: refused by name, transposed by convert', async () => {

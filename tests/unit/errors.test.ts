@@ -1,6 +1,7 @@
 // Every rule of the core border: each case breaks exactly one rule of a control that passes, and names its code.
 
 import { describe, expect, test } from 'vitest';
+import { defaultParts } from '../../core/coalesced_parts.js';
 import {
   CoalescedInt4Tensor,
   CpuBackend,
@@ -54,9 +55,12 @@ const CASES: Record<CoreCode, () => unknown> = {
   N_UNSUPPORTED: () => construct((parts) => ({ ...parts, qdata: { ...parts.qdata, shape: [0, K / 2] } })),
   K_UNSUPPORTED: () => construct((parts) => ({ ...parts, qdata: { ...parts.qdata, shape: [N, K / 2 + 1] } })),
   GROUP_SIZE_UNSUPPORTED: () => construct((parts) => ({ ...parts, groupSize: 48 })),
+  FORM_UNKNOWN: () => construct((parts) => ({ ...parts, form: 'affine' as 'zero' })),
+  FORM_UNSUPPORTED: () => defaultParts(new CoalescedInt4Tensor(offsetParts(0x3c00)), 'this test'),
   SCALE_NOT_FINITE: () => construct((parts) => withElement(parts, 'scale', 0x7f80)),
   ZERO_POINT_NOT_FINITE: () => construct((parts) => withElement(parts, 'zeroPoint', 0xffc0)),
   ZERO_POINT_OUT_OF_RANGE: () => construct((parts) => withElement(parts, 'zeroPoint', 0x4781)),
+  OFFSET_NOT_FINITE: () => new CoalescedInt4Tensor(offsetParts(0x7c00)),
   WEIGHT_EXPONENT_OUT_OF_RANGE: () => construct((parts) => withElement(parts, 'scale', 0x7f00)),
   WEIGHT_NOT_FINITE: () => quantizeInt4(new Float32Array(32).fill(Number.NaN), { n: 1, k: 32, groupSize: 32 }),
   M_UNSUPPORTED: () =>
@@ -87,6 +91,26 @@ const CASES: Record<CoreCode, () => unknown> = {
     await new CpuBackend().linear(new Uint16Array(K), weight);
   },
 };
+
+/** The control with an offset in f16 in the place of a zero point. */
+function offsetParts(bits: number) {
+  const { layout, groupSize, qdata } = control();
+  const shape = [N, N_GROUPS];
+  const ofGroups = (value: number) => ({
+    dtype: 'f16' as const,
+    shape,
+    data: new Uint16Array(N * N_GROUPS).fill(value),
+  });
+  return {
+    layout,
+    groupSize,
+    qdata,
+    form: 'offset',
+    center: 0,
+    scale: ofGroups(0x2000),
+    offset: ofGroups(bits),
+  } as const;
+}
 
 function construct(change: (parts: Parts) => Parts): CoalescedInt4Tensor {
   return new CoalescedInt4Tensor(change(control()));
@@ -153,7 +177,7 @@ describe('limits, from both sides', () => {
     }
   });
   test('a zero point of 65536 is taken', () => {
-    expect(construct((parts) => withElement(parts, 'zeroPoint', 0xc780)).zeroPoint[7]).toBe(0xc780);
+    expect(construct((parts) => withElement(parts, 'zeroPoint', 0xc780)).groups.second[7]).toBe(0xc780);
   });
 });
 

@@ -67,7 +67,11 @@ function expectEverywhere(weight: CoalescedInt4Tensor, { code, scale, zeroPoint 
     const k = random.below(K);
     const g = Math.floor(k / GROUP_SIZE);
     const byte = weight.qdata[(n * K + k) >> 1]!;
-    const found = [k % 2 === 0 ? byte & 15 : byte >> 4, weight.scale[n * G + g], weight.zeroPoint[n * G + g]];
+    const found = [
+      k % 2 === 0 ? byte & 15 : byte >> 4,
+      weight.groups.scale[n * G + g],
+      weight.groups.second[n * G + g],
+    ];
     if (found.join() !== [code(n, k), scale(n, g), zeroPoint(n, g)].join()) {
       throw new Error(`[${n}, ${k}]: ${found} instead of ${[code(n, k), scale(n, g), zeroPoint(n, g)]}`);
     }

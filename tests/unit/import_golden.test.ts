@@ -41,7 +41,7 @@ const ggufFolder = (bytes: Uint8Array) => memoryFolder(new Map([['m.gguf', bytes
 const convertGguf = (bytes: Uint8Array) => convertFolder(ggufFolder(bytes), {}, 'm.gguf');
 
 const codesOf = ({ qdata }: CoalescedInt4Tensor) => [...qdata].flatMap((byte) => [byte & 15, byte >> 4]);
-const values = (bits: Uint16Array) => [...bits].map(numberFromBf16);
+const values = (bits: Uint16Array | Uint8Array) => [...bits].map(numberFromBf16);
 const hex = (text: string) =>
   Uint8Array.from(text.replaceAll(' ', '').match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
 
@@ -51,8 +51,8 @@ function expectWeight(weight: CoalescedInt4Tensor, w: PlainNumbers): void {
   const spread = (list: Float64Array) => [...list].flatMap((value) => new Array(splits).fill(value));
   expect([weight.n, weight.k]).toEqual([w.n, w.k]);
   expect(codesOf(weight)).toEqual([...w.q]);
-  expect(values(weight.scale)).toEqual(spread(w.scale));
-  expect(values(weight.zeroPoint)).toEqual(spread(w.zero));
+  expect(values(weight.groups.scale)).toEqual(spread(w.scale));
+  expect(values(weight.groups.second)).toEqual(spread(w.zero));
 }
 
 describe('golden words', () => {
@@ -67,7 +67,7 @@ describe('golden words', () => {
     const { file, report } = await convertFolder(folderOf(parts, config({ ...GPTQ, sym: true, group_size: 32 })));
     const weight = await file.readWeight('m.weight');
     expect(codesOf(weight).slice(0, 9)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 0]);
-    expect(values(weight.zeroPoint)).toEqual(new Array(8).fill(8));
+    expect(values(weight.groups.second)).toEqual(new Array(8).fill(8));
     expect(report.tensors[0]?.change).toEqual({ isLossless: true, relativeRms: 0, largest: 0 });
     expect(file.convertedFrom).toBe('gptq:v1');
   });
@@ -81,7 +81,7 @@ describe('golden words', () => {
     const { file } = await convertFolder(folderOf(parts, AWQ));
     const weight = await file.readWeight('m.weight');
     for (let n = 0; n < 8; n++) expect(codesOf(weight).slice(32 * n, 32 * n + 2), `row ${n}`).toEqual([n, 0]);
-    expect(values(weight.zeroPoint)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(values(weight.groups.second)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
     expect(file.convertedFrom).toBe('awq:gemm');
   });
 
@@ -90,7 +90,7 @@ describe('golden words', () => {
     const { file, report } = await convertGguf(gguf([{ name: 'a.weight', type: 2, dims: [32, 1], data }]));
     const weight = await file.readWeight('a.weight');
     expect(codesOf(weight)).toEqual([...Array(16).keys(), ...Array(16).keys()]);
-    expect([values(weight.scale), values(weight.zeroPoint)]).toEqual([[-0.5], [8]]);
+    expect([values(weight.groups.scale), values(weight.groups.second)]).toEqual([[-0.5], [8]]);
     expect(report.tensors[0]?.change?.isLossless).toBe(true);
     expect(file.convertedFrom).toBe('gguf:Q4_0');
   });
@@ -101,7 +101,7 @@ describe('golden words', () => {
     const weight = await file.readWeight('a.weight');
     expect(codesOf(weight)).toEqual(Array.from({ length: 32 }, (_, i) => (7 * i + 3) % 16));
     expect(weight.qdata).toEqual(hex('a3816f4d2b09e7c5a3816f4d2b09e7c5'));
-    expect([values(weight.scale), values(weight.zeroPoint)]).toEqual([[0.25], [6]]);
+    expect([values(weight.groups.scale), values(weight.groups.second)]).toEqual([[0.25], [6]]);
   });
 
   test('Q4_K block: six-bit scales and minimums across bytes, chunks of 32 bytes', async () => {
@@ -117,8 +117,8 @@ describe('golden words', () => {
       return k % 64 < 32 ? byte & 15 : byte >> 4;
     });
     expect(codesOf(weight)).toEqual(expected);
-    expect(values(weight.scale)).toEqual(sc.map((s) => 0.125 * s));
-    values(weight.zeroPoint).forEach((zero, j) => {
+    expect(values(weight.groups.scale)).toEqual(sc.map((s) => 0.125 * s));
+    values(weight.groups.second).forEach((zero, j) => {
       expect(Math.abs(zero / ((0.0625 * m[j]!) / (0.125 * sc[j]!)) - 1)).toBeLessThanOrEqual(2 ** -8);
     });
   });
@@ -204,8 +204,8 @@ describe('GGUF, whole weights', () => {
     expectWeight(await file.readWeight('one.weight'), w);
     const k = await file.readWeight('k.weight');
     expect(codesOf(k)).toEqual([...q]);
-    expect(values(k.scale)).toEqual([0, 1, 2, 3].flatMap((b) => sc.map((s) => s * 2 ** -b)));
-    expect(values(k.zeroPoint).slice(0, 8)).toEqual(m.map((minimum, j) => numberNear(minimum / sc[j]!)));
+    expect(values(k.groups.scale)).toEqual([0, 1, 2, 3].flatMap((b) => sc.map((s) => s * 2 ** -b)));
+    expect(values(k.groups.second).slice(0, 8)).toEqual(m.map((minimum, j) => numberNear(minimum / sc[j]!)));
     expect([...file.plainTensors.values()].map(({ name, dtype, shape }) => [name, dtype, shape])).toEqual([
       ['half.weight', 'F16', [2, 32]],
       ['brain.weight', 'BF16', [2, 32]],
@@ -292,7 +292,9 @@ describe('rounding, measured', () => {
     const { file, report } = await convertFolder(folderOf(parts, config({ ...GPTQ, checkpoint_format: 'gptq_v2' })));
     const weight = await file.readWeight('m.weight');
     const splits = groupSize / weight.groupSize;
-    expect(values(weight.scale)).toEqual([...scale].flatMap((value) => new Array(splits).fill(numberNear(value))));
+    expect(values(weight.groups.scale)).toEqual(
+      [...scale].flatMap((value) => new Array(splits).fill(numberNear(value))),
+    );
     const source = [...w.q].map((q, i) => {
       const g = Math.floor(i / k) * groups(w) + Math.floor((i % k) / groupSize);
       return (q - w.zero[g]!) * w.scale[g]!;
@@ -312,8 +314,8 @@ describe('rounding, measured', () => {
     const data = d.flatMap((scale, i) => q41Block(Uint8Array.from(q.slice(32 * i, 32 * i + 32)), scale, m[i]!));
     const { file, report } = await convertGguf(gguf([{ name: 'a.weight', type: 3, dims: [32, blocks], data }]));
     const weight = await file.readWeight('a.weight');
-    expect(values(weight.scale)).toEqual(d.map(numberNear));
-    expect(values(weight.zeroPoint)).toEqual(d.map((scale, i) => numberNear(Math.fround(-m[i]! / scale))));
+    expect(values(weight.groups.scale)).toEqual(d.map(numberNear));
+    expect(values(weight.groups.second)).toEqual(d.map((scale, i) => numberNear(Math.fround(-m[i]! / scale))));
     const source = q.map((code, i) => code * d[i >> 5]! + m[i >> 5]!);
     expectChange(weight, source, report.tensors[0]?.change);
   });
@@ -327,8 +329,8 @@ describe('rounding, measured', () => {
     ];
     const { file, report } = await convertGguf(gguf([{ name: 'a.weight', type: 3, dims: [64, 1], data }]));
     const weight = await file.readWeight('a.weight');
-    expect(values(weight.scale)).toEqual([0, -3]);
-    expect(values(weight.zeroPoint)).toEqual([0, -1]);
+    expect(values(weight.groups.scale)).toEqual([0, -3]);
+    expect(values(weight.groups.second)).toEqual([0, -1]);
     expect(codesOf(weight).slice(32)).toEqual(new Array(32).fill(0));
     expect(dequantize(weight)).toEqual(Float32Array.from([...new Array(32).fill(0), ...new Array(32).fill(-3)]));
     expect(report.tensors[0]?.change).toEqual({ isLossless: true, relativeRms: 0, largest: 0 });

@@ -2,8 +2,11 @@
 
 import * as fc from 'fast-check';
 import { describe, expect, type TestContext, test } from 'vitest';
+import { defaultParts } from '../../core/coalesced_parts.js';
+import { DEFAULT_FORM } from '../../core/forms.js';
 import { COALESCED_LAYOUT, CoalescedInt4Tensor, drawWeight, type ErrorCode, SamebitsError } from '../../core/index.js';
-import { type ScaleLayout, validateParts, weightExponent } from '../../core/validate.js';
+import { type ScaleLayout, validateParts } from '../../core/validate.js';
+import { weightExponent } from '../../core/weight_exponent.js';
 import {
   type LoadedAddon,
   loadCudaAddon,
@@ -180,6 +183,10 @@ function refusalOf(call: () => unknown): unknown {
   return 'accepted';
 }
 
+function exponentOf(scale: Uint16Array, zeroPoint: Uint16Array): number {
+  return weightExponent(DEFAULT_FORM, { groupSize: 32 }, { scale, second: zeroPoint, steps: null });
+}
+
 describe('validateWeight', () => {
   test('the control passes', async (context) => {
     const { description, scale, zeroPoint } = control();
@@ -189,7 +196,7 @@ describe('validateWeight', () => {
       k: K,
       groupSize: 32,
       nGroups: N_GROUPS,
-      weightExponent: weightExponent(scale, zeroPoint),
+      weightExponent: exponentOf(scale, zeroPoint),
     });
   });
 
@@ -232,7 +239,8 @@ describe('validateWeight', () => {
         drawWeight({ name: weights, n: 9, k: 256, groupSize: 16, weights }),
       );
       const { description } = control(9, 256, 16);
-      const { weightExponent } = native.validateWeight(description, tensor.scale, tensor.zeroPoint);
+      const { scale, zeroPoint } = defaultParts(tensor, 'this test');
+      const { weightExponent } = native.validateWeight(description, scale.data, zeroPoint.data);
       expect([weights, weightExponent]).toEqual([weights, tensor.weightExponent]);
     }
   });
@@ -272,7 +280,7 @@ describe('validateWeight', () => {
           const layout: ScaleLayout = 'coalesced';
           const expected = refusalOf(() => {
             validateParts(parts, layout);
-            weightExponent(scale, zeroPoint);
+            exponentOf(scale, zeroPoint);
           });
           const sized = ({ dtype, shape, data }: (typeof parts)['qdata'] | (typeof parts)['scale']) => ({
             dtype,

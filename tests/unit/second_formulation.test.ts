@@ -42,7 +42,9 @@ test(`5000 mean cases, seed ${SEED}`, () => {
 test('a second formulation with one slip is told from the reference', () => {
   const of = { name: 'a slip', n: 3, k: 96, groupSize: 32, m: 1, weights: 'mixed', activations: 'outlier' } as const;
   const weight = drawSoakWeight(of);
-  const slipped = { ...weight, zeroPoint: weight.zeroPoint.map((bits) => bits ^ 1) };
-  const { f32 } = secondFormulation(drawSoakActivations(of), { ...slipped, qdata: weight.qdata, scale: weight.scale });
+  const second = weight.groups.second.map((bits) => bits ^ 1);
+  const { n, k, groupSize, qdata, form, groups } = weight;
+  const slipped = { n, k, groupSize, qdata, form, groups: { ...groups, second } };
+  const { f32 } = secondFormulation(drawSoakActivations(of), slipped);
   expect(firstDifference(new Float32Array(f32.buffer), int4PlainMM(drawSoakActivations(of), weight), 3)).not.toBeNull();
 });

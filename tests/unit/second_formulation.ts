@@ -122,24 +122,64 @@ function quantizeRow(x: readonly number[]): Row | null {
   return { codes, d, exponent };
 }
 
-/** A packed weight: qdata u8[n, k/2], scale and zeroPoint bf16[n, k/groupSize]. */
+/** An f16, subnormals included. */
+function decodeF16(bits: number): Rational {
+  const biased = (bits >> 10) % 32;
+  const fraction = bits % 1024;
+  if (biased === 31) throw new Error(`bits ${bits.toString(16)} are not finite`);
+  const value = biased === 0 ? times(integer(fraction), pow2(-24)) : times(integer(1024 + fraction), pow2(biased - 25));
+  return bits >= 0x8000 ? minus(ZERO, value) : value;
+}
+
+/** A packed weight: qdata u8[n, k/2], and scale and zero point or offset of every group as its form has them. */
 export interface PlainWeight {
   readonly n: number;
   readonly k: number;
   readonly groupSize: number;
   readonly qdata: Uint8Array;
-  readonly scale: Uint16Array;
-  readonly zeroPoint: Uint16Array;
+  readonly form: { readonly kind: string; readonly dtype: string; readonly center: number };
+  readonly groups: {
+    readonly scale: Uint8Array | Uint16Array;
+    readonly second: Uint8Array | Uint16Array;
+    readonly steps: { readonly scale: Uint16Array; readonly second: Uint16Array } | null;
+  };
 }
 
+/** A number of a group: an integer times a step. */
+interface Multiple {
+  readonly count: bigint;
+  readonly step: Rational;
+}
+
+const exactly = ({ count, step }: Multiple): Rational => times(integer(count), step);
+
+/** Group g of row j. */
+function multipleOf(w: PlainWeight, which: 'scale' | 'second', j: number, g: number): Multiple {
+  const decode = w.form.dtype === 'f16' ? decodeF16 : finite;
+  const at = j * (w.k / w.groupSize) + g;
+  if (w.groups.steps === null) return { count: 1n, step: decode(w.groups[which][at]!) };
+  const step = j * (w.k / 256) + Math.floor((g * w.groupSize) / 256);
+  return { count: BigInt(w.groups[which][at]!), step: decode(w.groups.steps[which][step]!) };
+}
+
+const isOffset = ({ form }: PlainWeight) => form.kind === 'offset' || form.kind === 'nested-offset';
+
 /** Section 2: E_w. */
-export function secondWeightExponent({ scale, zeroPoint }: PlainWeight): number {
+export function secondWeightExponent(w: PlainWeight): number {
   let reach = ZERO;
-  scale.forEach((bits, i) => {
-    const z = finite(zeroPoint[i]!);
-    const span = larger(magnitude(z), magnitude(minus(integer(15), z)));
-    reach = larger(reach, times(magnitude(finite(bits)), span));
-  });
+  for (let j = 0; j < w.n; j++) {
+    for (let g = 0; g < w.k / w.groupSize; g++) {
+      const s = magnitude(exactly(multipleOf(w, 'scale', j, g)));
+      const second = exactly(multipleOf(w, 'second', j, g));
+      if (isOffset(w)) {
+        const top = integer(Math.max(w.form.center, 15 - w.form.center));
+        reach = larger(reach, times(integer(2), larger(times(s, top), magnitude(second))));
+      } else {
+        const span = larger(magnitude(second), magnitude(minus(integer(15), second)));
+        reach = larger(reach, toSignificand(times(s, span), 53));
+      }
+    }
+  }
   if (reach.num === 0n) return 0;
   const exponent = floorLog2(reach);
   return isLess(pow2(exponent), reach) ? exponent + 1 : exponent;
@@ -170,24 +210,31 @@ export function secondFormulation(x: Uint16Array, w: PlainWeight): { f32: Uint32
   }
   return { f32, bf16 };
 
-  function weightRowSum(row: Row, { qdata, scale, zeroPoint }: PlainWeight, j: number, weightExponent: number): bigint {
+  function weightRowSum(row: Row, { qdata, form }: PlainWeight, j: number, weightExponent: number): bigint {
     const runSize = groupSize < 32 ? groupSize : 32;
+    const inUnits = (c: Rational) => nearestInteger(times(c, pow2(32)));
     let total = 0n;
     for (let first = 0; first < k; first += runSize) {
       let dp = 0n;
       let asum = 0n;
       for (let c = first; c < first + runSize; c++) {
         const byte = qdata[j * (k / 2) + Math.floor(c / 2)]!;
-        const q = c % 2 === 0 ? byte % 16 : Math.floor(byte / 16);
+        const q = (c % 2 === 0 ? byte % 16 : Math.floor(byte / 16)) - form.center;
         dp += BigInt(q) * row.codes[c]!;
         asum += row.codes[c]!;
       }
-      const g = j * (k / groupSize) + Math.floor(first / groupSize);
-      const s = times(finite(scale[g]!), pow2(-weightExponent));
-      const t = nearestF32(minus(integer(dp), times(finite(zeroPoint[g]!), integer(asum))));
-      const scaled = nearestF32(times(s, row.d[Math.floor(first / 32)]!));
-      const c = nearestF32(times(scaled, t));
-      total += nearestInteger(times(c, pow2(32)));
+      const g = Math.floor(first / groupSize);
+      const d = row.d[Math.floor(first / 32)]!;
+      const scale = multipleOf(w, 'scale', j, g);
+      const second = multipleOf(w, 'second', j, g);
+      const relative = (value: Rational) => nearestF32(times(times(value, pow2(-weightExponent)), d));
+      if (isOffset(w)) {
+        total += inUnits(nearestF32(times(relative(scale.step), integer(scale.count * dp))));
+        total += inUnits(nearestF32(times(relative(second.step), integer(second.count * asum))));
+      } else {
+        const t = nearestF32(minus(integer(dp), nearestF32(times(exactly(second), integer(asum)))));
+        total += inUnits(nearestF32(times(relative(exactly(scale)), t)));
+      }
     }
     return total;
   }

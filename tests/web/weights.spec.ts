@@ -49,7 +49,7 @@ test('packs a weight of a real model, multiplies, and hands back the file', asyn
   await file.close();
   const expected = await quantizedHere(weight.n, weight.k, 64);
   expect(weight.qdata).toEqual(expected.qdata);
-  expect(weight.scale).toEqual(expected.scale);
+  expect(weight.groups.scale).toEqual(expected.groups.scale);
   expect(await card.getAttribute('data-sha256')).toBe(digests(NAME, expected));
   expect(errors).toEqual([]);
 });

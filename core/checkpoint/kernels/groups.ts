@@ -23,9 +23,8 @@ export const shifts: usize = memory.data(8 * 512, 16);
 export const specials: usize = memory.data(4 * 512, 16);
 
 /**
- * f64: 0 the largest weight that codes can reach so far, 1 the group of this call that reaches it or -1, 2 how many groups
- * changed whatever their codes, 3 how many are special; 4 the sum of squares of the source's weights so far, 5 that of the
- * changes, 6 the largest change.
+ * f64: 0 the largest weight that codes can reach so far; 1 how many groups of this call changed whatever their codes, 2 how
+ * many are special; 3 the sum of squares of the source's weights so far, 4 that of the changes, 5 the largest change.
  */
 export const results: usize = memory.data(8 * 8, 16);
 
@@ -47,7 +46,6 @@ export function roundGroups(
   scaleOut: usize,
   zeroPointOut: usize,
 ): void {
-  let furthest: i32 = -1;
   let special: usize = 0;
   let changed = i64x2.splat(0);
   for (let g: usize = 0; g < count; g += 4) {
@@ -80,13 +78,12 @@ export function roundGroups(
     changed = i64x2.sub(changed, keepChanges(g, scaleLow, offsetLow, low(s), low(z)));
     changed = i64x2.sub(changed, keepChanges(g + 2, scaleHigh, offsetHigh, high(s), high(z)));
     if (mayReachFurther(s, z)) {
-      furthest = furthestOf(g, low(s), low(z), furthest);
-      furthest = furthestOf(g + 2, high(s), high(z), furthest);
+      keepReach(low(s), low(z));
+      keepReach(high(s), high(z));
     }
   }
-  store<f64>(results + 8, furthest);
-  store<f64>(results + 16, <f64>(i64x2.extract_lane(changed, 0) + i64x2.extract_lane(changed, 1)));
-  store<f64>(results + 24, special);
+  store<f64>(results + 8, <f64>(i64x2.extract_lane(changed, 0) + i64x2.extract_lane(changed, 1)));
+  store<f64>(results + 16, special);
 }
 
 function low(values: v128): v128 {
@@ -140,13 +137,10 @@ function mayReachFurther(scale: v128, zeroPoint: v128): bool {
   return v128.any_true(f32x4.ge(reach, f32x4.splat(<f32>(load<f64>(results) * NEARLY_1))));
 }
 
-function furthestOf(g: usize, scale: v128, zeroPoint: v128, furthest: i32): i32 {
+function keepReach(scale: v128, zeroPoint: v128): void {
   const reach = f64x2.mul(f64x2.abs(scale), f64x2.pmax(zeroPoint, f64x2.sub(f64x2.splat(15), zeroPoint)));
-  if (!v128.any_true(f64x2.gt(reach, f64x2.splat(load<f64>(results))))) return furthest;
-  const first = f64x2.extract_lane(reach, 0);
-  const second = f64x2.extract_lane(reach, 1);
-  store<f64>(results, max(first, second));
-  return <i32>(second > first ? g + 1 : g);
+  const larger = max(f64x2.extract_lane(reach, 0), f64x2.extract_lane(reach, 1));
+  store<f64>(results, max(larger, load<f64>(results)));
 }
 
 /**
@@ -158,7 +152,7 @@ export function addChanges(codes: usize, size: usize, count: usize): void {
   const weights = f64x2.splat(2 * size);
   let squares = f64x2.splat(0);
   let changes = f64x2.splat(0);
-  let largest = load<f64>(results + 48);
+  let largest = load<f64>(results + 40);
   // Behind an odd group at the end stands one that was rounded from zeros.
   for (let g: usize = 0; g < count; g += 2) {
     const pair = v128.load(moments + 8 * g);
@@ -177,9 +171,9 @@ export function addChanges(codes: usize, size: usize, count: usize): void {
     largest = max(largest, largestOf(codes, size, g));
     if (count - g > 1) largest = max(largest, largestOf(codes, size, g + 1));
   }
-  store<f64>(results + 48, largest);
-  add(results + 32, squares);
-  add(results + 40, changes);
+  store<f64>(results + 40, largest);
+  add(results + 24, squares);
+  add(results + 32, changes);
 }
 
 /** Of all `a * q + b` in a group, from the sums of q and of its squares. */

@@ -1,7 +1,6 @@
 // The three ways to multiply by a 4-bit weight, each ready to be checked and timed.
 
 import {
-  type CoalescedInt4Tensor,
   type DeviceWeight,
   dequantizeAndMultiply,
   firstDifference,
@@ -73,7 +72,7 @@ async function prepareSamebits(
         outputType: 'f32' as const,
       }));
     return {
-      movedBytes: packedBytes(weight.coalesced) + weight.x.byteLength + n * 4,
+      movedBytes: weight.coalesced.sizeBytes + weight.x.byteLength + n * 4,
       check: async () => {
         const expected = repeated(int4PlainMM(weight.x, weight.tile), n);
         const plan = await backend.plan(stepsOf(1));
@@ -106,11 +105,6 @@ async function prepareSamebits(
 function uploadNative({ benchmark }: OpenDevice['backend'], { native }: RaceWeight): Promise<DeviceWeight> {
   if (!benchmark.uploadNative) throw new Error('this backend has no kernel for the old layout');
   return benchmark.uploadNative(native);
-}
-
-/** Codes, scales and zero points. */
-export function packedBytes({ qdata, scale, zeroPoint }: CoalescedInt4Tensor): number {
-  return qdata.byteLength + scale.byteLength + zeroPoint.byteLength;
 }
 
 /** The f32 way has no defined bits; it must come as close to the exact product as f32 sums do. */

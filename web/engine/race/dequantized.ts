@@ -95,7 +95,7 @@ export async function prepareDequantized(
       return { y, dispatches };
     });
     const record = (pass: GPUComputePassEncoder) => recordDispatches(pass, dispatches);
-    const codesBytes = weight.coalesced.qdata.byteLength + weight.coalesced.scale.byteLength * 2;
+    const codesBytes = weight.coalesced.sizeBytes;
     return {
       movedBytes: codesBytes + 2 * 4 * n * k + 4 * k + 4 * n,
       check: async () => {

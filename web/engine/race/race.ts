@@ -62,7 +62,7 @@ async function runOne(
   index: number,
   { emit, step, signal }: JobContext<'race'>,
 ): Promise<RaceTiming> {
-  const weightBytes = weight.coalesced.qdata.byteLength + weight.coalesced.scale.byteLength * 2;
+  const weightBytes = weight.coalesced.sizeBytes;
   const copies = Math.min(MAX_COPIES, Math.max(1, Math.ceil(rotationBytes / weightBytes)));
   emit({ kind: 'stage', index, contender, stage: 'upload' });
   await step();

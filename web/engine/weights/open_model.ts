@@ -65,7 +65,7 @@ export class OpenModel {
     const elapsedMs = performance.now() - start;
     context.emit({ kind: 'multiplying' });
     await context.step();
-    const { n, k, qdata, scale, zeroPoint } = weight;
+    const { n, k, sizeBytes: packedBytes } = weight;
     return {
       name,
       n,
@@ -73,7 +73,7 @@ export class OpenModel {
       groupSize: weight.groupSize,
       ...(await multiply(name, weight, context)),
       sourceBytes,
-      packedBytes: qdata.byteLength + scale.byteLength + zeroPoint.byteLength,
+      packedBytes,
       ...(change && { change }),
       ...(file && { file }),
       elapsedMs,
@@ -95,7 +95,9 @@ export class OpenModel {
     const selected = this.#selections.get(name);
     if (selected?.packed === undefined) throw notOpen(name);
     const shape =
-      selected.kind === 'weight' ? selected.packed : weightShape(selected.packed.n, selected.packed.k, groupSize);
+      selected.kind === 'weight'
+        ? selected.packed
+        : { ...selected.packed, ...weightShape(selected.packed.n, selected.packed.k, groupSize) };
     const only: Selection =
       selected.kind === 'weight' ? { ...selected, keepPlain: false } : { ...selected, packed: shape, keepPlain: false };
     const sink = new MemorySink();
