@@ -3,12 +3,16 @@
 
 import { requireFields, requireObject } from '../argument_checks.js';
 import { SamebitsError } from '../errors.js';
+import { areSameForm } from '../forms.js';
 import { isDtype } from './dtypes.js';
-import { GroupPacker } from './group_packer.js';
+import { ExactPacker } from './exact_packer.js';
 import { KernelMemory } from './kernel_memory.js';
 import type { ModelCheckpoint } from './model_checkpoint.js';
+import { NestedPacker } from './nested_packer.js';
 import type { PackedShape } from './packed_parts.js';
+import type { Packer } from './packer.js';
 import { PlainWeight, SLICE_BYTES } from './plain_weight.js';
+import { RoundingPacker } from './rounding_packer.js';
 import type { SafetensorsPlan, TensorSpec } from './safetensors_writer.js';
 import { offsetIn, planSamebitsFile, writePackedRows } from './samebits_writer.js';
 import {
@@ -20,6 +24,7 @@ import {
   selectTensors,
 } from './selection.js';
 import type { RandomAccessSink } from './sink.js';
+import type { SourceWeight } from './source_weight.js';
 import { isTagged } from './tag.js';
 import { quoted } from './tensor_error.js';
 import type { WeightChange } from './weight_change.js';
@@ -221,13 +226,19 @@ async function repack(
   advance: Advance,
 ): Promise<WeightChange> {
   const memory = await buffers.kernels();
-  const packer = new GroupPacker(weight, memory);
-  for await (const rows of weight.slices(memory)) {
-    await writePackedRows(sink, output, name, packed, packer.pack(rows));
+  const packer = packerOf(weight, packed, memory);
+  for await (const rows of packer.rows()) {
+    await writePackedRows(sink, output, name, packed, rows);
     advance(rows.readBytes);
   }
-  await packer.finish(() => weight.slices(memory));
   return packer.change;
+}
+
+function packerOf(weight: SourceWeight, packed: PackedShape, memory: KernelMemory): Packer {
+  const { nestedSlices } = weight;
+  if (!areSameForm(packed.form, weight.form)) return new RoundingPacker(weight, packed, memory);
+  if (nestedSlices) return new NestedPacker({ ...weight, nestedSlices }, packed, memory);
+  return new ExactPacker(weight, packed, memory);
 }
 
 async function quantize(

@@ -3,6 +3,7 @@
 import { requireFields, requireObject } from '../argument_checks.js';
 import { dequantizeRow } from '../dequantize.js';
 import { SamebitsError } from '../errors.js';
+import { hasOffset, type WeightForm } from '../forms.js';
 import { floatValues } from './float_values.js';
 import { findWeights } from './importers.js';
 import { KernelMemory } from './kernel_memory.js';
@@ -12,7 +13,7 @@ import { SLICE_BYTES } from './plain_weight.js';
 import { SafetensorsFile } from './safetensors_reader.js';
 import { asSamebitsFile } from './samebits_file.js';
 import { nameOf } from './selection.js';
-import type { GroupRule, SourceWeight } from './source_weight.js';
+import type { SourceWeight } from './source_weight.js';
 import { isTagged } from './tag.js';
 import { inTensor, quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -94,7 +95,7 @@ interface Groups {
 }
 
 function dequantizeGroups(
-  { name, groupSize, rule }: SourceWeight,
+  { name, groupSize, form }: SourceWeight,
   { qdata, scale, second }: Groups,
   first: number,
   end: number,
@@ -102,7 +103,7 @@ function dequantizeGroups(
   const out = new Float32Array((end - first) * groupSize);
   for (let g = first, to = 0; g < end; g++) {
     const s = scale[g]!;
-    const o = offsetOf(rule, s, second[g]!);
+    const o = offsetOf(form, s, second[g]!);
     if (!Number.isFinite(s) || !Number.isFinite(o)) throw inTensor(name, notFinite(s, o, g));
     for (let byte = (g * groupSize) / 2; byte < ((g + 1) * groupSize) / 2; byte++) {
       out[to++] = s * (qdata[byte]! & 15) + o;
@@ -113,8 +114,8 @@ function dequantizeGroups(
 }
 
 /** What is added to `scale * q`, exactly. */
-function offsetOf(rule: GroupRule, scale: number, second: number): number {
-  return rule.second === 'offset' ? second - rule.middle * scale : -second * scale;
+function offsetOf(form: WeightForm, scale: number, second: number): number {
+  return hasOffset(form) ? second - form.center * scale : -second * scale;
 }
 
 async function* packedSlices(

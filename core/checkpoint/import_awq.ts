@@ -16,7 +16,14 @@ import {
 } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
 import { SliceSpace } from './slice_space.js';
-import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
+import {
+  type Found,
+  foundWeight,
+  type SourceRows,
+  type SourceWeight,
+  unsupportedWeight,
+  zeroForm,
+} from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
 
@@ -101,6 +108,14 @@ function awqWeight(
       }
     }
   }
-  const rule = { second: 'zero point' } as const;
-  return { name, format: 'awq:gemm', parts: [qweight, qzeros, scales], n, k, groupSize, rule, slices };
+  return {
+    name,
+    format: 'awq:gemm',
+    parts: [qweight, qzeros, scales],
+    n,
+    k,
+    groupSize,
+    form: zeroForm(scales.dtype),
+    slices,
+  };
 }

@@ -7,7 +7,14 @@ import type { ModelCheckpoint } from './model_checkpoint.js';
 import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
 import { SliceSpace } from './slice_space.js';
-import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
+import {
+  type Found,
+  foundWeight,
+  type SourceRows,
+  type SourceWeight,
+  unsupportedWeight,
+  zeroForm,
+} from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject } from './strict_json.js';
 import type { ModelTensor } from './tensor_file.js';
 import { i32View } from './views.js';
@@ -126,8 +133,16 @@ async function packedWeight({
       yield { firstRow, n: rows, space, readBytes };
     }
   }
-  const rule = { second: 'zero point' } as const;
-  return { name, format: 'compressed-tensors:pack-quantized', parts, n, k, groupSize, rule, slices };
+  return {
+    name,
+    format: 'compressed-tensors:pack-quantized',
+    parts,
+    n,
+    k,
+    groupSize,
+    form: zeroForm(scale.dtype),
+    slices,
+  };
 }
 
 function zerosFromSigned(signed: Uint8Array, zeros: Float32Array): void {

@@ -16,7 +16,14 @@ import {
 } from './part_reader.js';
 import { quantizationConfig, setting } from './quantization_config.js';
 import { SliceSpace } from './slice_space.js';
-import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
+import {
+  type Found,
+  foundWeight,
+  type SourceRows,
+  type SourceWeight,
+  unsupportedWeight,
+  zeroForm,
+} from './source_weight.js';
 import { describeJson, type JsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -149,5 +156,5 @@ async function gptqWeight(
   }
   const parts = gIdx ? [qweight, qzeros, scales, gIdx] : [qweight, qzeros, scales];
   const format = rule === 'as stored' ? 'gptq:v2' : 'gptq:v1';
-  return { name, format, parts, n, k, groupSize, rule: { second: 'zero point' }, slices };
+  return { name, format, parts, n, k, groupSize, form: zeroForm(scales.dtype), slices };
 }

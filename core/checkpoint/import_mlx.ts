@@ -6,7 +6,14 @@ import type { ModelCheckpoint } from './model_checkpoint.js';
 import { checkPart, FLOAT_DTYPES, FloatBlock, PartBlock, requirePart, rowBlocks, rowsPerBlock } from './part_reader.js';
 import { setting } from './quantization_config.js';
 import { SliceSpace } from './slice_space.js';
-import { type Found, foundWeight, type SourceRows, type SourceWeight, unsupportedWeight } from './source_weight.js';
+import {
+  type Found,
+  foundWeight,
+  offsetForm,
+  type SourceRows,
+  type SourceWeight,
+  unsupportedWeight,
+} from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
 import type { ModelTensor } from './tensor_file.js';
@@ -95,6 +102,14 @@ function mlxWeight(
       yield { firstRow, n: rows, space, readBytes };
     }
   }
-  const rule = { second: 'offset', middle: 0 } as const;
-  return { name, format: 'mlx:affine', parts: [weight, scales, biases], n, k, groupSize, rule, slices };
+  return {
+    name,
+    format: 'mlx:affine',
+    parts: [weight, scales, biases],
+    n,
+    k,
+    groupSize,
+    form: offsetForm(scales.dtype, 0),
+    slices,
+  };
 }

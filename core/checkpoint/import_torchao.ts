@@ -19,10 +19,11 @@ import { SliceSpace } from './slice_space.js';
 import {
   type Found,
   foundWeight,
-  type GroupRule,
+  offsetForm,
   type SourceRows,
   type SourceWeight,
   unsupportedWeight,
+  zeroForm,
 } from './source_weight.js';
 import { describeJson, isJsonObject, type JsonObject, parseStrictJson, parseStrictJsonObject } from './strict_json.js';
 import { quoted } from './tensor_error.js';
@@ -166,8 +167,8 @@ export function int4Weight({ name, qdata, scale, zeroPoint, groupSize, order, la
     }
   }
   const format = `torchao:Int4Tensor-${isSigned ? 'signed' : 'unsigned'}`;
-  const rule: GroupRule = isSigned ? { second: 'offset', middle: 8 } : { second: 'zero point' };
-  return { name, format, parts: [qdata, scale, zeroPoint], n, k, groupSize, rule, slices };
+  const form = isSigned ? offsetForm(scale.dtype, 8) : zeroForm(scale.dtype);
+  return { name, format, parts: [qdata, scale, zeroPoint], n, k, groupSize, form, slices };
 }
 
 /** Two writers use the same names for different meanings; values that fit neither code range betray a mix-up. */
@@ -219,8 +220,8 @@ function intxWeight(model: ModelCheckpoint, name: string, settings: JsonObject):
       yield { firstRow, n: rows, space, readBytes };
     }
   }
-  const [format, rule] = ['torchao:IntxUnpackedToInt8Tensor', { second: 'zero point' } as const];
-  return { name, format, parts: [qdata, scale, zeroPoint], n, k, groupSize, rule, slices };
+  const format = 'torchao:IntxUnpackedToInt8Tensor';
+  return { name, format, parts: [qdata, scale, zeroPoint], n, k, groupSize, form: zeroForm(scale.dtype), slices };
 }
 
 function codeOutOfRange(name: string, row: number, byte: number): SamebitsError {

@@ -26,6 +26,25 @@ export interface Kernels {
   unpackQ40(source: number, blocks: number, qdata: number, scale: number, zeroPoint: number): void;
   unpackQ41(source: number, blocks: number, qdata: number, scale: number, offset: number): void;
   unpackQ4K(source: number, blocks: number, qdata: number, scale: number, offset: number): void;
+  unpackNestedQ4K(
+    source: number,
+    blocks: number,
+    qdata: number,
+    scale: number,
+    offset: number,
+    scaleStep: number,
+    offsetStep: number,
+  ): void;
+  narrowGroups(
+    scale: number,
+    second: number,
+    isOffset: boolean,
+    top: number,
+    isF16: boolean,
+    count: number,
+    scaleOut: number,
+    secondOut: number,
+  ): void;
   roundGroups(
     scale: number,
     second: number,
@@ -53,6 +72,7 @@ export interface Kernels {
   readonly specials: WebAssembly.Global;
   readonly results: WebAssembly.Global;
   readonly rowResults: WebAssembly.Global;
+  readonly narrowed: WebAssembly.Global;
 }
 
 const PAGE_BYTES = 65536;

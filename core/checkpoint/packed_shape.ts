@@ -1,6 +1,7 @@
 // The shape in which a 4-bit weight of another format is packed.
 
-import { DEFAULT_FORM } from '../forms.js';
+import { checkFormShape } from '../coalesced_parts.js';
+import { DEFAULT_FORM, type WeightForm } from '../forms.js';
 import { weightShape } from '../limits.js';
 import type { PackedShape } from './packed_parts.js';
 import { inTensor } from './tensor_error.js';
@@ -18,10 +19,12 @@ export interface UnpackedShape {
  * scale and zero point.
  * @throws SamebitsError N_, K_, GROUP_SIZE_UNSUPPORTED, naming the weight
  */
-export function packedShape({ name, n, k, groupSize }: UnpackedShape): PackedShape {
+export function packedShape({ name, n, k, groupSize }: UnpackedShape, form: WeightForm = DEFAULT_FORM): PackedShape {
   try {
     const isWhole = Number.isInteger(groupSize) && groupSize > 0 && k % groupSize === 0;
-    return { ...weightShape(n, k, isWhole ? groupSize & -groupSize : groupSize), form: DEFAULT_FORM };
+    const shape = weightShape(n, k, isWhole ? groupSize & -groupSize : groupSize);
+    checkFormShape(form, shape);
+    return { ...shape, form };
   } catch (error) {
     throw inTensor(name, error);
   }

@@ -20,6 +20,11 @@ export interface SelectionOptions extends ImportOptions {
   readonly groupSize?: number;
   /** Zero point 8 everywhere instead of one that follows each group's range. Only for weights that are quantized here. */
   readonly symmetric?: boolean;
+  /**
+   * Keep scales, and zero points or offsets, of weights with 4 bits as the source has them, in the form that loses nothing.
+   * Default false: a scale and a zero point in bf16, which every backend takes.
+   */
+  readonly exact?: boolean;
   /** Patterns with `*`: only matrices that fit one are packed, whatever their names suggest. */
   readonly include?: readonly string[];
   /** Patterns with `*`: tensors that fit one are kept plain. Wins over include. */
@@ -94,7 +99,7 @@ export async function selectTensors(
     if (reasonToLeave !== undefined) return partsOf(entry).map((part) => leftBehind(part, reasonToLeave));
     if (entry.kind === 'left') return entry.parts.map((part) => leftBehind(part, entry.reason));
     if (entry.kind === 'refused') throw entry.error;
-    return [selectedWeight(entry.weight)];
+    return [selectedWeight(entry.weight, options.exact ?? false)];
   });
   layout.refuseUnasked();
   const rules = new NameRules(model.tensors.keys(), model.config);
@@ -127,7 +132,7 @@ export function partsOf(found: Found): readonly ModelTensor[] {
   return found.kind === 'weight' ? found.weight.parts : found.parts;
 }
 
-function selectedWeight(weight: SourceWeight): SelectedWeight {
+function selectedWeight(weight: SourceWeight, exact: boolean): SelectedWeight {
   const { name, format, n, k, parts } = weight;
   return {
     kind: 'weight',
@@ -136,7 +141,7 @@ function selectedWeight(weight: SourceWeight): SelectedWeight {
     shape: [n, k],
     sizeBytes: parts.reduce((sum, part) => sum + part.sizeBytes, 0),
     weight,
-    packed: packedShape(weight),
+    packed: packedShape(weight, exact ? weight.form : DEFAULT_FORM),
     keepPlain: false,
     reason: 'has 4 bits',
   };

@@ -44,6 +44,26 @@ export function unpackQ4K(source: usize, blocks: usize, qdata: usize, scale: usi
   }
 }
 
+/** The same, and instead of f32 numbers of every group its six-bit codes u8 and what they multiply: d and -dmin, f16. */
+export function unpackNestedQ4K(
+  source: usize,
+  blocks: usize,
+  qdata: usize,
+  scale: usize,
+  offset: usize,
+  scaleStep: usize,
+  offsetStep: usize,
+): void {
+  for (let i: usize = 0; i < blocks; i++, source += Q4_K_BYTES, qdata += 128) {
+    for (let chunk: usize = 0; chunk < 4; chunk++) splitGroups(source + 16 + 32 * chunk, qdata + 32 * chunk);
+    const sixBits = sixBitsOf(v128.load(source + 4));
+    v128.store64_lane(scale + 8 * i, sixBits, 0);
+    v128.store64_lane(offset + 8 * i, sixBits, 1);
+    store<u16>(scaleStep + 2 * i, load<u16>(source));
+    store<u16>(offsetStep + 2 * i, load<u16>(source + 2) ^ 0x8000);
+  }
+}
+
 /** f16 bits in the low halves of words to f32. */
 function widenInPlace(words: usize, count: usize): void {
   for (let i: usize = 0; i < count; i += 4) v128.store(words + 4 * i, fromF16(v128.load(words + 4 * i)));

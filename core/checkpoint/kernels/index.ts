@@ -4,8 +4,9 @@
 export { transposeAwq } from './awq';
 export { flipSigns, packSigned, unpackZeroPoints } from './codes';
 export { firstOutside, widenBf16, widenF16 } from './floats';
-export { unpackQ4K, unpackQ40, unpackQ41 } from './gguf';
+export { unpackNestedQ4K, unpackQ4K, unpackQ40, unpackQ41 } from './gguf';
 export { addChanges, CHUNK_GROUPS, offsets, results, roundGroups, scales, shifts, slopes, specials } from './groups';
+export { narrowed, narrowGroups } from './narrow';
 export { addRowChanges, rowResults } from './row_changes';
 export { transpose16, transpose32 } from './transpose';
 

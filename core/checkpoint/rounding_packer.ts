@@ -1,11 +1,12 @@
-// Packs the groups of foreign formats into the operator's, and measures what rounding their scales and zero points did.
+// Packs weights of foreign formats into the default form, and measures what rounding their scales and zero points did.
 
 import { bf16FromNumber, flushedNumberFromBf16, isFiniteBf16 } from '../bf16.js';
 import { SamebitsError } from '../errors.js';
+import { hasOffset } from '../forms.js';
 import { exponentOfReach } from '../weight_exponent.js';
 import type { KernelMemory } from './kernel_memory.js';
 import type { PackedShape } from './packed_parts.js';
-import { packedShape } from './packed_shape.js';
+import { type Packer, repeatEach } from './packer.js';
 import type { PackedRows } from './samebits_writer.js';
 import type { SourceRows, SourceWeight } from './source_weight.js';
 import { inTensor } from './tensor_error.js';
@@ -17,23 +18,26 @@ const MINUS_ONE_BITS = 0xbf80;
 const RESULT = { reach: 0, changed: 1, special: 2, squares: 3, squaredChanges: 4, largest: 5, count: 6 };
 const CODES_PER_BYTE = 2;
 
-/** Packs one weight, some rows at a time. */
-export class GroupPacker {
-  readonly shape: PackedShape;
+/** A scale and a zero point in bf16 for every group. */
+export class RoundingPacker implements Packer {
   // What the kernels add to; their memory is used by one weight after the other.
   #sums = new Float64Array(RESULT.count);
   #isLossless = true;
   #hasSkipped = false;
 
-  /** @throws SamebitsError N_, K_, GROUP_SIZE_UNSUPPORTED, naming the weight */
   constructor(
-    private readonly weight: Pick<SourceWeight, 'name' | 'n' | 'k' | 'groupSize' | 'rule'>,
+    private readonly weight: SourceWeight,
+    private readonly shape: PackedShape,
     private readonly memory: KernelMemory,
-  ) {
-    this.shape = packedShape(weight);
+  ) {}
+
+  async *rows(): AsyncGenerator<PackedRows & { readonly readBytes: number }> {
+    for await (const rows of this.weight.slices(this.memory)) {
+      yield { ...this.#pack(rows), readBytes: rows.readBytes };
+    }
+    await this.#finish();
   }
 
-  /** Of all rows, once `finish` was called. */
   get change(): WeightChange {
     const [squares, squaredChanges] = [this.#sums[RESULT.squares]!, this.#sums[RESULT.squaredChanges]!];
     // Sums of squares by their terms can end just below zero.
@@ -41,12 +45,8 @@ export class GroupPacker {
     return { isLossless: this.#isLossless, relativeRms: Math.sqrt(squared), largest: this.#sums[RESULT.largest]! };
   }
 
-  /**
-   * bf16 scale and zero point of every group; changes the codes in place where a group is a constant. Good until the next
-   * rows come.
-   * @throws SamebitsError SCALE_NOT_FINITE, ZERO_POINT_NOT_FINITE, naming the weight
-   */
-  pack(rows: SourceRows): PackedRows {
+  /** Changes the codes in place where a group is a constant. */
+  #pack(rows: SourceRows): PackedRows {
     const { firstRow, n, space } = rows;
     const count = (n * this.weight.k) / this.weight.groupSize;
     const chunk = this.#chunkOf(rows, count);
@@ -59,17 +59,16 @@ export class GroupPacker {
     return {
       firstRow,
       qdata: space.qdata.bytes((n * this.weight.k) / CODES_PER_BYTE),
-      groups: { scale: repeat(chunk.scaleOut, splits), second: repeat(chunk.zeroPointOut, splits), steps: null },
+      groups: {
+        scale: repeatEach(chunk.scaleOut, splits),
+        second: repeatEach(chunk.zeroPointOut, splits),
+        steps: null,
+      },
     };
   }
 
-  /**
-   * After the last row. While nothing was lost nothing is measured; should a late group have lost something after all, the
-   * weights before it are needed for the ratio.
-   * @param slices all rows again
-   * @throws SamebitsError WEIGHT_EXPONENT_OUT_OF_RANGE, naming the weight; what `slices` throws
-   */
-  async finish(slices: () => AsyncIterable<SourceRows>): Promise<void> {
+  /** While nothing was lost nothing is measured; should a late group lose something, the weights before it count too. */
+  async #finish(): Promise<void> {
     try {
       exponentOfReach(this.#sums[RESULT.reach]!);
     } catch (error) {
@@ -77,7 +76,7 @@ export class GroupPacker {
     }
     if (this.#isLossless || !this.#hasSkipped) return;
     this.#sums.fill(0, RESULT.squares);
-    for await (const rows of slices()) this.pack(rows);
+    for await (const rows of this.weight.slices(this.memory)) this.#pack(rows);
   }
 
   /** Views of what the kernels keep of some groups, and of where those are packed. */
@@ -102,14 +101,13 @@ export class GroupPacker {
   #packGroups(rows: SourceRows, chunk: Chunk, first: number, count: number): void {
     const { roundGroups, addChanges } = this.memory.kernels;
     const { scale, second, qdata, packedScale, packedZeroPoint } = rows.space;
-    const { rule, groupSize } = this.weight;
-    const [isOffset, middle] = rule.second === 'offset' ? [true, rule.middle] : [false, 0];
+    const { form, groupSize } = this.weight;
     const [from, to] = [4 * first, 2 * first];
     roundGroups(
       scale.address + from,
       second.address + from,
-      isOffset,
-      middle,
+      hasOffset(form),
+      form.center,
       count,
       packedScale.address + to,
       packedZeroPoint.address + to,
@@ -199,11 +197,3 @@ interface Constants {
 }
 
 const NONE: Constants = { zeroed: [], changedCount: 0 };
-
-/** Every value `times` times in a row. */
-function repeat(values: Uint16Array, times: number): Uint16Array {
-  if (times === 1) return values;
-  const out = new Uint16Array(values.length * times);
-  for (let i = 0; i < values.length; i++) out.fill(values[i]!, i * times, (i + 1) * times);
-  return out;
-}
