@@ -194,8 +194,9 @@ describe('activations that a step of the plan makes', () => {
     return { plan, expectAll, first: placed[0]! };
   }
 
+  // A kernel is compiled for each number of rows in a pass (7 is 4 and 3), of each variant.
   const COMBINATIONS = VARIANTS.flatMap(({ name, ...variant }, i) =>
-    (i === 0 ? [1, 2, 3, 4, 7] : [1, 4]).map((m) => ({ name, variant, m })),
+    (i === 0 ? [1, 2, 7] : [4]).map((m) => ({ name, variant, m })),
   );
 
   test.for(COMBINATIONS)('$name, m = $m: are quantized where they are made', async ({ variant, m }, context) => {
