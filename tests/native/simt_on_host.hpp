@@ -317,6 +317,15 @@ struct Barrier {
   }
 };
 
+// Most of the time of a product. No kernel's code, so that it needs none of the checks that they are compiled with.
+__attribute__((optimize("O2"), no_sanitize("undefined")))
+inline int dot_u8_s8(uint32_t a, uint32_t b) {
+  return static_cast<uint8_t>(a) * static_cast<int8_t>(b) + static_cast<uint8_t>(a >> 8) * static_cast<int8_t>(b >> 8) +
+         static_cast<uint8_t>(a >> 16) * static_cast<int8_t>(b >> 16) +
+         static_cast<uint8_t>(a >> 24) * static_cast<int8_t>(b >> 24);
+}
+
+__attribute__((optimize("O2"), no_sanitize("undefined")))
 inline void multiply_u8_s8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   struct Words {
     uint32_t a[4], b[2];
@@ -331,9 +340,7 @@ inline void multiply_u8_s8(int (&c)[4], const uint32_t (&a)[4], const uint32_t (
     for (unsigned k = 0; k < 4; k++) {
       for (unsigned half = 0; half < 2; half++) {
         const uint32_t weights = lanes[4 * g + k].a[2 * half + i / 2], x = lanes[4 * column + k].b[half];
-        for (int shift = 0; shift < 32; shift += 8) {
-          c[i] += static_cast<uint8_t>(weights >> shift) * static_cast<int8_t>(x >> shift);
-        }
+        c[i] += dot_u8_s8(weights, x);
       }
     }
   }

@@ -15,7 +15,8 @@ const script = join(import.meta.dirname, '../native/abuse_cuda.mjs');
 test.for([
   ['out-of-memory', '20', { attempts: 20 }],
   ['concurrent', '', { calls: 200, different: 0 }],
-  ['cycles', '10000', { cycles: 10_000 }],
+  // Five times as many are recorded on a GPU. 24 MB of host memory, or 1 MiB of a device, are seen.
+  ['cycles', '2000', { cycles: 2000 }],
 ] as const)('%s %s', async ([part, count, figures], context) => {
   const build = await buildAddonOnHost();
   if ('missing' in build) skipWithout(context, 'cuda (its sources on the host)', build.missing);
