@@ -42,10 +42,10 @@ describe('webgpu', () => {
   const backends: WebGPUBackend[] = [];
   afterAll(() => Promise.all(backends.map((backend) => backend.dispose())));
 
-  test(`2500 mean cases, seed ${SEED}`, async (context: TestContext) => {
+  test(`1250 mean cases, seed ${SEED}`, async (context: TestContext) => {
     const backend = await WebGPUBackend.create(dawn(context).device);
     backends.push(backend);
-    await runMany(backend, 100);
+    await runMany(backend, 50);
   });
 
   test(`250 mean cases in slices of a few rows, without packed dot products, seed ${SEED}`, async (context) => {
@@ -55,8 +55,8 @@ describe('webgpu', () => {
   });
 });
 
-test(`cuda, its sources on the host: 1500 mean cases, seed ${SEED}`, async (context) => {
+test(`cuda, its sources on the host: 750 mean cases, seed ${SEED}`, async (context) => {
   const backend = await openOnHost(context);
-  await runMany(backend, 60);
+  await runMany(backend, 30);
   await backend.dispose();
 });
