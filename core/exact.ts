@@ -4,7 +4,8 @@ const view = new DataView(new ArrayBuffer(8));
 
 /** 2^exponent, exactly, for -1022..1023. */
 export function powerOfTwo(exponent: number): number {
-  view.setBigUint64(0, BigInt(exponent + 1023) << 52n);
+  view.setUint32(0, (exponent + 1023) << 20);
+  view.setUint32(4, 0);
   return view.getFloat64(0);
 }
 

@@ -9,14 +9,15 @@ import { type SamplingOptions, sampler } from '../model/sampling.js';
 import { DecoderSession } from '../model/session.js';
 import { Random } from './random.js';
 
-/** A prompt and how it goes on. */
+/** A prompt, and how the text goes on: with the likeliest tokens first, then with drawn ones. */
 export interface DecodeRun {
-  /** `prompt of 17, greedy` */
+  /** `prompt of 17` */
   readonly name: string;
   readonly prompt: readonly number[];
-  readonly newTokens: number;
-  /** Null takes the largest logit; otherwise tokens are drawn from this seed. */
-  readonly seed: number | null;
+  readonly greedyTokens: number;
+  readonly drawnTokens: number;
+  /** Of the draws. */
+  readonly seed: number;
 }
 
 export interface DecodeResult {
@@ -29,27 +30,26 @@ export interface DecodeResult {
 
 /** Ten prompts that end before, at and after the borders of chunks of 256 and of windows of 128. */
 const PROMPT_LENGTHS = [1, 2, 7, 17, 64, 127, 130, 255, 258, 500];
-const NEW_TOKENS = 200;
+/** Of each text, of each kind: 200 in all ten. */
+const NEW_TOKENS = 20;
 /** Draws that use every limit of sampling. */
 const DRAWS: Omit<SamplingOptions, 'seed'> = { temperature: 0.9, topK: 40, topP: 0.95 };
 
-/** Each prompt greedily, then drawn; as much as the model's positions have room for. */
-export function decodeRuns(config: DecoderConfig): readonly DecodeRun[] {
-  const { vocabularySize, maxPositions, beginToken } = config;
-  const lengths = PROMPT_LENGTHS.filter((length) => length + NEW_TOKENS <= maxPositions);
-  return lengths.flatMap((length) => {
-    const random = Random.named(`prompt of ${length}`);
+/** The texts that the model's positions have room for. One goes on from greedy to drawn, so that its prompt is run once. */
+export function decodeRuns({ vocabularySize, maxPositions, beginToken }: DecoderConfig): readonly DecodeRun[] {
+  return PROMPT_LENGTHS.filter((length) => length + 2 * NEW_TOKENS <= maxPositions).map((length) => {
+    const name = `prompt of ${length}`;
+    const random = Random.named(name);
     const drawn = Array.from({ length }, () => random.below(vocabularySize));
     const prompt = beginToken === null ? drawn : [beginToken, ...drawn.slice(1)];
-    const of = { prompt, newTokens: NEW_TOKENS };
-    return [
-      { ...of, name: `prompt of ${length}, greedy`, seed: null },
-      { ...of, name: `prompt of ${length}, drawn`, seed: length },
-    ];
+    return { name, prompt, greedyTokens: NEW_TOKENS, drawnTokens: NEW_TOKENS, seed: length };
   });
 }
 
-/** Runs texts side by side, each in a session of its own: their steps take turns. */
+/**
+ * Runs texts side by side, each in a session of its own: their steps take turns. The prompts of the first, the third and so
+ * on go in steps of as many tokens as there can be, the others token by token.
+ */
 export async function decodeTogether(
   decoder: DeviceDecoder,
   runs: readonly DecodeRun[],
@@ -60,12 +60,12 @@ export async function decodeTogether(
 /** @param promptStep tokens of the prompt that one step takes */
 export async function decodeRun(
   decoder: DeviceDecoder,
-  { name, prompt, newTokens, seed }: DecodeRun,
+  { name, prompt, greedyTokens, drawnTokens, seed }: DecodeRun,
   promptStep: number = TOKENS_PER_STEP,
 ): Promise<DecodeResult> {
-  const session = await DecoderSession.open(decoder, prompt.length + newTokens);
+  const session = await DecoderSession.open(decoder, prompt.length + greedyTokens + drawnTokens);
   const hash = sha256.create();
-  const pick = seed === null ? argMax : sampler({ ...DRAWS, seed });
+  const draw = sampler({ ...DRAWS, seed });
   const { vocabularySize } = decoder.config;
   /** Runs tokens; gives the logits of the last one. */
   const take = async (added: readonly number[]) => {
@@ -80,8 +80,8 @@ export async function decodeRun(
       last = await take(prompt.slice(first, first + promptStep));
     }
     const tokens: number[] = [];
-    for (let i = 0; i < newTokens; i++) {
-      tokens.push(pick(last));
+    while (tokens.length < greedyTokens + drawnTokens) {
+      tokens.push(tokens.length < greedyTokens ? argMax(last) : draw(last));
       last = await take(tokens.slice(-1));
     }
     return { name, sha256: bytesToHex(hash.digest()), tokens };

@@ -30,7 +30,7 @@ export interface VerifyDecodeOptions {
   readonly json?: true;
 }
 
-/** What one backend gave, in the order of the runs. */
+/** What one backend gave, every text twice. */
 interface BackendTexts {
   readonly backend: Backend;
   readonly results: readonly DecodeResult[];
@@ -74,7 +74,7 @@ async function verifyTexts(
   } finally {
     progress.clear();
   }
-  const isEqual = texts.every(({ results }) => results.every((result, i) => areEqual(result, reference[i]!)));
+  const isEqual = texts.every(({ results }) => reference.every((expected) => areEqual(results, expected)));
   if (options.json) {
     const devices = texts.map(({ backend: { name, device }, results }) => ({ name, device, results }));
     process.stdout.write(`${JSON.stringify({ model, reference, devices, unavailable }, null, 1)}\n`);
@@ -95,10 +95,11 @@ async function textsOf(
   const decoder = await backend.loadDecoder(source);
   try {
     const results: DecodeResult[] = [];
-    // The two texts of a prompt take turns.
     for (let i = 0; i < runs.length; i += 2) {
       onProgress(`${backend.name}: ${runs[i]!.name}, ${i} of ${runs.length}`);
-      results.push(...(await decodeTogether(decoder, runs.slice(i, i + 2))));
+      const two = runs.slice(i, i + 2);
+      // The prompt of the first in steps of four beside the other's token by token, then the other way round.
+      for (const turns of [two, two.toReversed()]) results.push(...(await decodeTogether(decoder, turns)));
     }
     return results;
   } finally {
@@ -121,7 +122,10 @@ async function referenceTexts(
   return results;
 }
 
-const areEqual = (a: DecodeResult, b: DecodeResult) => a.sha256 === b.sha256;
+/** Whether a text has the expected digest however it was run. */
+function areEqual(results: readonly DecodeResult[], expected: DecodeResult): boolean {
+  return results.filter(({ name }) => name === expected.name).every(({ sha256 }) => sha256 === expected.sha256);
+}
 
 function formatTexts(
   runs: readonly DecodeRun[],
@@ -135,15 +139,15 @@ function formatTexts(
       { title: 'sha256' },
       ...texts.map(({ backend }) => ({ title: backend.name })),
     ],
-    runs.map(({ name, prompt, newTokens }, i) => [
+    runs.map(({ name, prompt, greedyTokens, drawnTokens }, i) => [
       name,
-      String(prompt.length + newTokens),
+      String(prompt.length + greedyTokens + drawnTokens),
       reference[i]!.sha256.slice(0, 12),
-      ...texts.map(({ results }) => (areEqual(results[i]!, reference[i]!) ? 'equal' : 'DIFFERS')),
+      ...texts.map(({ results }) => (areEqual(results, reference[i]!) ? 'equal' : 'DIFFERS')),
     ]),
   );
   const verdicts = texts.map(({ backend: { name, device }, results }) => {
-    const equal = results.filter((result, i) => areEqual(result, reference[i]!)).length;
+    const equal = reference.filter((expected) => areEqual(results, expected)).length;
     const where = `${name} (${device.name}${device.isSoftware ? ', software' : ''})`;
     return `${where}: every logit of ${equal} of ${runs.length} texts equals the reference's, bit for bit.\n`;
   });

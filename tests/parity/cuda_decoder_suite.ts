@@ -100,7 +100,7 @@ export function cudaDecoderSuite(open: OpenCuda): void {
     const source = drawDecoderSource(SMALL_DECODER, mixedGroups);
     const runs = decodeRuns(SMALL_DECODER)
       .slice(4, 6)
-      .map((run) => ({ ...run, prompt: run.prompt.slice(0, 3), newTokens: 3 }));
+      .map((run) => ({ ...run, prompt: run.prompt.slice(0, 3), greedyTokens: 1, drawnTokens: 2 }));
     const decoder = await backend.loadDecoder(source);
     const reference = await CpuDecoder.load(source);
     expect(await decodeTogether(decoder, runs)).toEqual(await decodeTogether(reference, runs));

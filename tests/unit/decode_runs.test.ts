@@ -7,15 +7,18 @@ import { SMALL_DECODER } from '../parity/hard_decoders.js';
 
 const source = drawDecoderSource(SMALL_DECODER);
 const runs = decodeRuns(SMALL_DECODER)
-  .slice(6, 10)
-  .map((run) => ({ ...run, prompt: run.prompt.slice(0, 9), newTokens: 6 }));
+  .slice(3, 5)
+  .map((run) => ({ ...run, prompt: run.prompt.slice(0, 9), greedyTokens: 3, drawnTokens: 6 }));
 
-test('ten prompts, greedily and drawn, past chunks and windows', () => {
+test('ten prompts with 200 greedy and 200 drawn tokens, past chunks and windows', () => {
   const all = decodeRuns(SMALL_DECODER);
-  expect(all.length).toBe(20);
-  expect(new Set(all.map(({ name }) => name)).size).toBe(20);
-  expect(Math.max(...all.map(({ prompt, newTokens }) => prompt.length + newTokens))).toBeGreaterThan(2 * 256);
-  expect(decodeRuns({ ...SMALL_DECODER, maxPositions: 210 }).length).toBe(6);
+  expect(all.length).toBe(10);
+  expect(new Set(all.map(({ name }) => name)).size).toBe(10);
+  const sum = (tokens: readonly number[]) => tokens.reduce((a, b) => a + b);
+  expect(sum(all.map(({ greedyTokens }) => greedyTokens))).toBe(200);
+  expect(sum(all.map(({ drawnTokens }) => drawnTokens))).toBe(200);
+  expect(Math.max(...all.map(({ prompt }) => prompt.length))).toBeGreaterThan(256 + 128);
+  expect(decodeRuns({ ...SMALL_DECODER, maxPositions: 50 }).length).toBe(3);
 });
 
 test('neither the size of a step nor texts beside it change a digest', async () => {
@@ -27,17 +30,21 @@ test('neither the size of a step nor texts beside it change a digest', async () 
   expect(new Set(alone.map(({ sha256 }) => sha256)).size).toBe(runs.length);
 });
 
-test('greedy takes the largest logit, drawn takes others too', async () => {
+test('goes on with the largest logits, then with others too', async () => {
   const decoder = await CpuDecoder.load(source);
-  const [greedy, drawn] = await decodeTogether(decoder, runs);
+  const run = runs[0]!;
+  const { tokens } = await decodeRun(decoder, run);
   const cache = await decoder.openCache(20);
-  const { prompt } = runs[0]!;
-  for (const [i, token] of prompt.slice(0, -1).entries()) await cache.step([token], i, 'nothing');
-  expect(await cache.step(prompt.slice(-1), prompt.length - 1, 'greedy')).toEqual({
-    wants: 'greedy',
-    token: greedy!.tokens[0],
-  });
-  expect(drawn!.tokens).not.toEqual(greedy!.tokens);
+  const text = [...run.prompt, ...tokens];
+  const likeliest: number[] = [];
+  for (const [position, token] of text.slice(0, -1).entries()) {
+    const result = await cache.step([token], position, 'greedy');
+    if (result.wants === 'greedy') likeliest.push(result.token);
+  }
+  const expected = likeliest.slice(run.prompt.length - 1);
+  expect(tokens.slice(0, run.greedyTokens)).toEqual(expected.slice(0, run.greedyTokens));
+  expect(tokens).not.toEqual(expected);
+  expect((await decodeRun(decoder, { ...run, seed: run.seed + 1 })).tokens).not.toEqual(tokens);
 });
 
 test('a weight that is off by one bit changes every digest', async () => {
