@@ -48,8 +48,11 @@ StepRecorder::StepRecorder(const DecoderCache &cache, int32_t m, Wants wants, un
   const std::vector<Operation> &operations = decoder_.description.operations;
   for (size_t i = 0; i < operations.size();) {
     const Operation &operation = operations[i];
+    // Every cache is written.
+    const bool is_last_attention =
+        operation.kind == OperationKind::kAttention && operation.layer + 1 == decoder_.description.layers.size();
+    if (is_last_attention && wants == Wants::kNothing) return;
     if (operation.kind == OperationKind::kLinear) {
-      if (operation.y == Output::kLogits && wants == Wants::kNothing) return;
       if (const size_t count = add_layer(i)) {
         i += count;
         continue;
@@ -128,7 +131,7 @@ StepRecorder::LayerOperations StepRecorder::layer_operations(size_t first) const
   of.down = &all[first + 5];
   of.mlp_norm = &all[first + 6];
   for (size_t i = first + of.count; i < all.size() && all[i].kind == OperationKind::kLinear; i++, of.count++) {
-    if (all[i].y != Output::kLogits || wants_ != Wants::kNothing) of.next.push_back(&all[i]);
+    of.next.push_back(&all[i]);
   }
   return of;
 }

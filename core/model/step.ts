@@ -77,7 +77,9 @@ export function stepOperations(config: DecoderConfig, wantsLogits: boolean): rea
     linear('q', layer, 'x', 'q');
     linear('k', layer, 'x', 'k');
     if (hasValueProjection) linear('v', layer, 'x', 'v');
-    operations.push({ kind: 'heads', layer }, { kind: 'attention', layer });
+    operations.push({ kind: 'heads', layer });
+    if (layer === last && !wantsLogits) return operations;
+    operations.push({ kind: 'attention', layer });
     linear('o', layer, 'attended', 'y');
     operations.push({
       kind: 'norm',
@@ -94,7 +96,6 @@ export function stepOperations(config: DecoderConfig, wantsLogits: boolean): rea
       next: layer === last ? { norm: 'norm', layer: null } : { norm: 'inputNorm', layer: layer + 1 },
     });
   }
-  if (!wantsLogits) return operations;
   linear('head', null, 'x', 'logits');
   if (config.softCap !== null) operations.push({ kind: 'softCap' });
   return operations;
