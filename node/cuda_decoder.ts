@@ -8,7 +8,7 @@ import type {
   LoadOptions,
   StepResult,
 } from '../core/model/decoder_backend.js';
-import type { DecoderConfig, LayerConfig } from '../core/model/decoder_config.js';
+import { type DecoderConfig, type LayerConfig, requireCapacity } from '../core/model/decoder_config.js';
 import { type LinearName, type Operation, stepOperations, type VectorName } from '../core/model/step.js';
 import { linearShape, linearsOf, vectorLength, vectorsOf } from '../core/model/weight_shapes.js';
 import type { NativeBuffer, NativeCache, NativeDecoder, NativeDecoderLayer, NativeOperation } from './cuda_addon.js';
@@ -42,11 +42,13 @@ export class CudaDecoder extends CudaResource<NativeDecoder> implements DeviceDe
 
   cacheSizeBytes(capacity: number): number {
     this.requireLive();
+    requireCapacity(this.config, capacity);
     return this.session.native.cacheSizeBytes(this.handle, capacity);
   }
 
   async openCache(capacity: number): Promise<CudaCache> {
     this.requireLive();
+    requireCapacity(this.config, capacity);
     const { session, handle } = this;
     const cache = await session.inOrder(() => session.native.openCache(handle, capacity));
     return new CudaCache(session, cache, this.rotary, capacity);

@@ -3,7 +3,7 @@
 import { disposedError } from '../core/backend.js';
 import { SamebitsError } from '../core/errors.js';
 import type { DecoderSource, DeviceDecoder, LoadOptions } from '../core/model/decoder_backend.js';
-import type { DecoderConfig } from '../core/model/decoder_config.js';
+import { type DecoderConfig, requireCapacity } from '../core/model/decoder_config.js';
 import type { BufferPool } from './buffer_pool.js';
 import { CacheLayers, cacheSizeBytes } from './cache_layers.js';
 import { type SharedDecoder, WebGPUDecoderCache } from './decoder_cache.js';
@@ -45,14 +45,14 @@ export class WebGPUDecoder implements DeviceDecoder {
   }
 
   cacheSizeBytes(capacity: number): number {
-    checkCapacity(this.config, capacity);
+    requireCapacity(this.config, capacity);
     return cacheSizeBytes(this.config, capacity);
   }
 
   openCache(capacity: number): Promise<WebGPUDecoderCache> {
     return this.host.lifetime.track(async () => {
       if (this.#disposed) throw disposedError('decoder');
-      checkCapacity(this.config, capacity);
+      requireCapacity(this.config, capacity);
       const { steps, inputs, inputsBuffer } = this.shared;
       this.#opening++;
       try {
@@ -123,17 +123,6 @@ export async function loadDecoder(
     for (const part of made) part.dispose();
     throw error;
   }
-}
-
-/** @throws SamebitsError ARGUMENT_INVALID */
-function checkCapacity({ maxPositions }: DecoderConfig, capacity: number): void {
-  if (Number.isInteger(capacity) && capacity >= 1 && capacity <= maxPositions) return;
-  throw new SamebitsError('ARGUMENT_INVALID', {
-    rule: "a cache's capacity is a number of positions that the model has",
-    expected: `an integer from 1 to ${maxPositions}`,
-    got: String(capacity),
-    fix: 'Open a cache of fewer positions.',
-  });
 }
 
 /** Heads that the kernels of attention take: tiles of keys, partial sums, and a workgroup's memory. */

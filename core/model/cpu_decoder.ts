@@ -8,7 +8,13 @@ import { int4PlainMM } from '../reference.js';
 import { argMax } from './arg_max.js';
 import { attend, type HeadCache } from './attention.js';
 import type { DecoderSource, DeviceCache, DeviceDecoder, LoadOptions, StepResult } from './decoder_backend.js';
-import { cacheSlots, type DecoderConfig, type LayerConfig, TOKENS_PER_STEP } from './decoder_config.js';
+import {
+  cacheSlots,
+  type DecoderConfig,
+  type LayerConfig,
+  requireCapacity,
+  TOKENS_PER_STEP,
+} from './decoder_config.js';
 import { add, mul } from './elementary.js';
 import { gelu, softCap } from './gelu.js';
 import { normValues, rotateHeads } from './heads.js';
@@ -91,11 +97,13 @@ export class CpuDecoder implements DeviceDecoder {
   }
 
   cacheSizeBytes(capacity: number): number {
+    requireCapacity(this.config, capacity);
     return this.config.layers.reduce((sum, layer) => sum + 2 * cacheSlots(layer, capacity) * cacheRow(layer) * 4, 0);
   }
 
   async openCache(capacity: number): Promise<DeviceCache> {
     if (this.#disposed) throw disposedError('decoder');
+    requireCapacity(this.config, capacity);
     try {
       return new CpuCache(this, capacity);
     } catch (cause) {

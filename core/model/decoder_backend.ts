@@ -37,9 +37,12 @@ export interface DeviceDecoder {
   readonly config: DecoderConfig;
   /** Bytes of device memory held until dispose. */
   readonly sizeBytes: number;
-  /** Bytes that a cache of `capacity` positions takes, its share of working memory included. */
+  /**
+   * Bytes that a cache of `capacity` positions takes, its share of working memory included.
+   * @throws SamebitsError ARGUMENT_INVALID for more positions than the model has
+   */
   cacheSizeBytes(capacity: number): number;
-  /** @throws SamebitsError DEVICE_OUT_OF_MEMORY, saying how much is missing where the device tells */
+  /** @throws SamebitsError ARGUMENT_INVALID for the same; DEVICE_OUT_OF_MEMORY, saying how much is missing where the device tells */
   openCache(capacity: number): Promise<DeviceCache>;
   /** Frees the weights once no cache of it is left. */
   dispose(): void;

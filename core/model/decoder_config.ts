@@ -1,5 +1,7 @@
 // What a Gemma 4 text decoder is: the sizes that every step of DECODER.md needs, whatever file they came from.
 
+import { SamebitsError } from '../errors.js';
+
 /** One layer's attention. */
 export interface LayerConfig {
   readonly attention: 'sliding' | 'full';
@@ -44,4 +46,15 @@ export const TOKENS_PER_STEP = 4;
  */
 export function cacheSlots(layer: LayerConfig, capacity: number): number {
   return layer.window === null ? capacity : Math.min(capacity, layer.window + TOKENS_PER_STEP - 1);
+}
+
+/** @throws SamebitsError ARGUMENT_INVALID for a cache of more positions than the model has, or of none */
+export function requireCapacity({ maxPositions }: DecoderConfig, capacity: number): void {
+  if (Number.isInteger(capacity) && capacity >= 1 && capacity <= maxPositions) return;
+  throw new SamebitsError('ARGUMENT_INVALID', {
+    rule: "a cache's capacity is a number of positions that the model has",
+    expected: `an integer from 1 to ${maxPositions}`,
+    got: String(capacity),
+    fix: 'Open a cache of fewer positions.',
+  });
 }

@@ -130,9 +130,9 @@ export function cudaDecoderSuite(open: OpenCuda): void {
 
   test('a cache that does not fit says how much is missing', async (context) => {
     const backend = await open(context);
-    const layers = Array.from({ length: 24 }, () => LONG_DECODER.layers[1]!);
-    const decoder = await backend.loadDecoder(drawDecoderSource({ ...LONG_DECODER, layers }));
     const capacity = 2 ** 24;
+    const layers = Array.from({ length: 24 }, () => LONG_DECODER.layers[1]!);
+    const decoder = await backend.loadDecoder(drawDecoderSource({ ...LONG_DECODER, layers, maxPositions: capacity }));
     const error = await decoder.openCache(capacity).catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(SamebitsError);
     expect(error).toMatchObject({
@@ -140,6 +140,16 @@ export function cudaDecoderSuite(open: OpenCuda): void {
       expected: `${decoder.cacheSizeBytes(capacity)} bytes`,
     });
     expect(error instanceof SamebitsError && error.got).toMatch(/^\d+ bytes free, \d+ too few$/);
+    decoder.dispose();
+  });
+
+  test('a cache of more positions than the model has, or of none, is refused', async (context) => {
+    const backend = await open(context);
+    const decoder = await small(backend);
+    for (const capacity of [0, 1.5, SMALL_DECODER.maxPositions + 1]) {
+      await expect(decoder.openCache(capacity)).rejects.toMatchObject({ code: 'ARGUMENT_INVALID' });
+      expect(() => decoder.cacheSizeBytes(capacity)).toThrow(expect.objectContaining({ code: 'ARGUMENT_INVALID' }));
+    }
     decoder.dispose();
   });
 

@@ -114,7 +114,8 @@ describe('other decoders', () => {
     const backend = await WebGPUBackend.create(dawn(context).device);
     const groups = (linear: string) => (linear === 'up' ? 16 : 32);
     const loading = backend.loadDecoder(drawDecoderSource(DRAWN_CONFIG, groups));
-    await expect(loading).rejects.toThrow(refusal('GROUP_SIZE_UNSUPPORTED'));
+    const expected = { expected: expect.stringContaining('gate, up of layer 0'), got: 'gate 32, up 16' };
+    await expect(loading).rejects.toMatchObject({ code: 'GROUP_SIZE_UNSUPPORTED', ...expected });
     await backend.dispose();
   });
 
@@ -139,7 +140,7 @@ describe('other decoders', () => {
     const [sliding] = DRAWN_CONFIG.layers;
     const layers = [{ ...sliding!, headSize: 48, rotaryFrequencies: 24 }];
     const loading = backend.loadDecoder(drawDecoderSource({ ...DRAWN_CONFIG, layers }));
-    await expect(loading).rejects.toThrow(refusal('DEVICE_LIMIT'));
+    await expect(loading).rejects.toMatchObject({ code: 'DEVICE_LIMIT', got: '48 in layer 0' });
     await backend.dispose();
   });
 

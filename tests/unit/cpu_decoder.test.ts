@@ -7,11 +7,17 @@ import { CpuDecoder } from '../../core/model/cpu_decoder.js';
 const refusal = (code: string, details: object = {}) => expect.objectContaining({ code, ...details });
 
 test('a cache that no memory holds is refused with its size', async () => {
-  const decoder = await CpuDecoder.load(drawDecoderSource());
   const capacity = 2 ** 50;
+  const decoder = await CpuDecoder.load(drawDecoderSource({ ...DRAWN_CONFIG, maxPositions: capacity }));
   const expected = expect.stringContaining(`${decoder.cacheSizeBytes(capacity)} bytes`);
   await expect(decoder.openCache(capacity)).rejects.toEqual(refusal('DEVICE_OUT_OF_MEMORY', { expected }));
   await expect(decoder.openCache(4)).resolves.toMatchObject({ capacity: 4 });
+});
+
+test.each([0, 1.5, DRAWN_CONFIG.maxPositions + 1])('a cache of %d positions is refused', async (capacity) => {
+  const decoder = await CpuDecoder.load(drawDecoderSource());
+  await expect(decoder.openCache(capacity)).rejects.toEqual(refusal('ARGUMENT_INVALID'));
+  expect(() => decoder.cacheSizeBytes(capacity)).toThrow(refusal('ARGUMENT_INVALID'));
 });
 
 test.each([0, 5, 8])('a step of %i tokens is refused, and leaves the cache as it was', async (nTokens) => {
