@@ -1,6 +1,6 @@
 // A conversation as the text that the model was trained to continue, by the template that came with it.
 
-import { Template } from '@huggingface/jinja';
+import type { Template } from '@huggingface/jinja';
 import { SamebitsError } from '../errors.js';
 
 export interface ChatMessage {
@@ -18,23 +18,11 @@ export interface ChatSources {
 
 /** A model's chat template: Jinja, rendered by the engine that Hugging Face keeps for such templates. */
 export class ChatTemplate {
-  readonly #template: Template;
-
-  /**
-   * @param source contents of chat_template.jinja, or the field chat_template of tokenizer_config.json
-   * @param specialTokens by their names in templates: `bos_token`, `eos_token`
-   * @throws SamebitsError MODEL_CHAT_TEMPLATE_INVALID
-   */
-  constructor(
-    source: string,
-    private readonly specialTokens: Readonly<Record<string, string>> = {},
-  ) {
-    try {
-      this.#template = new Template(source);
-    } catch (cause) {
-      throw invalid(cause);
-    }
-  }
+  private constructor(
+    private readonly template: Template,
+    /** By their names in templates: `bos_token`, `eos_token`. */
+    private readonly specialTokens: Readonly<Record<string, string>>,
+  ) {}
 
   /**
    * The text up to where the answer begins. It holds the beginning token, where the template writes one.
@@ -42,7 +30,7 @@ export class ChatTemplate {
    */
   render(messages: readonly ChatMessage[]): string {
     try {
-      return this.#template.render({ ...this.specialTokens, messages, add_generation_prompt: true });
+      return this.template.render({ ...this.specialTokens, messages, add_generation_prompt: true });
     } catch (cause) {
       throw invalid(cause);
     }
@@ -52,7 +40,7 @@ export class ChatTemplate {
    * The template of a model: chat_template.jinja, which newer models have, before the field of tokenizer_config.json.
    * @throws SamebitsError MODEL_CHAT_TEMPLATE_MISSING, MODEL_CHAT_TEMPLATE_INVALID
    */
-  static of(sources: ChatSources): ChatTemplate {
+  static async of(sources: ChatSources): Promise<ChatTemplate> {
     const config = fieldsOf(sources.config ?? '{}');
     const source = sources.jinja ?? config.get('chat_template');
     if (typeof source !== 'string') {
@@ -68,7 +56,13 @@ export class ChatTemplate {
       const token = typeof value === 'object' && value !== null ? Reflect.get(value, 'content') : value;
       if (name.endsWith('_token') && typeof token === 'string') specialTokens[name] = token;
     }
-    return new ChatTemplate(source, specialTokens);
+    // Most programs never chat: they need not load the engine.
+    const { Template } = await import('@huggingface/jinja');
+    try {
+      return new ChatTemplate(new Template(source), specialTokens);
+    } catch (cause) {
+      throw invalid(cause);
+    }
   }
 }
 

@@ -76,7 +76,7 @@ async function generate(path: string, options: GenerateOptions): Promise<void> {
     const prompt = options.prompt === '-' ? await readStandardInput(signal) : options.prompt;
     await withSamebitsFile(path, async (packed) => {
       const file = await TextModelFile.open(packed);
-      const tokens = file.textTokens(options.chat ? asChat(file, prompt) : prompt);
+      const tokens = file.textTokens(options.chat ? await asChat(file, prompt) : prompt);
       const capacity = file.capacityFor(tokens, options.maxNewTokens);
       const backend = await openBackend(options.backend === 'auto' ? 'auto' : parseBackendName(options.backend));
       try {
@@ -104,8 +104,9 @@ async function generate(path: string, options: GenerateOptions): Promise<void> {
   await interruptible(work, tidy, () => `${printer.tokens} tokens were written`);
 }
 
-function asChat(file: TextModelFile, prompt: string): string {
-  return ChatTemplate.of(file.chatSources).render([{ role: 'user', content: prompt }]);
+async function asChat(file: TextModelFile, prompt: string): Promise<string> {
+  const template = await ChatTemplate.of(file.chatSources);
+  return template.render([{ role: 'user', content: prompt }]);
 }
 
 /** Greedy, unless an option asks for draws. */
