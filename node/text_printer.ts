@@ -8,12 +8,12 @@ export class TextPrinter {
   #last = '\n';
   readonly #isTerminal = process.stdout.isTTY === true;
 
-  /** @param isOn false prints nothing and counts all the same */
+  /** @param isOn false prints nothing */
   constructor(private readonly isOn: boolean) {}
 
-  /** Tokens whose text was given, printed or not. */
-  get tokens(): number {
-    return this.#tokens;
+  /** `12 tokens were written` */
+  get written(): string {
+    return this.#tokens === 1 ? '1 token was written' : `${this.#tokens} tokens were written`;
   }
 
   prompt(text: string): void {

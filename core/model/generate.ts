@@ -29,7 +29,10 @@ export interface GenerationOptions {
   readonly promptPiece?: number;
   /** Ends it at the next token: the iteration rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Awaited between steps, so that a thread which computes by itself can take in events. */
+  /**
+   * Awaited between steps, so that a thread which computes by itself can take in events. Where there is only a signal, the
+   * thread takes them in every now and then, since one of them may abort it.
+   */
   readonly betweenSteps?: () => Promise<void>;
 }
 
@@ -57,7 +60,10 @@ export interface GenerationTimes {
   readonly decodeMs: number;
 }
 
-const DEFAULT_PROMPT_PIECE = 64;
+/** A third of a second on the reference, which is how long an abort may have to wait. */
+const DEFAULT_PROMPT_PIECE = 16;
+/** How long events wait for a thread that is given none between steps. */
+const TURN_MS = 50;
 
 /**
  * The continuation of one prompt; iterate it once. The last token that it gave is not in the session: whoever continues the
@@ -69,6 +75,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   #end: GenerationEnd | null = null;
   #times: GenerationTimes = { promptTokens: 0, promptMs: 0, decodedTokens: 0, decodeMs: 0 };
   #isStarted = false;
+  #turnedAt = performance.now();
 
   /** @throws SamebitsError ARGUMENT_INVALID */
   constructor(
@@ -144,8 +151,13 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   }
 
   async #pause(): Promise<void> {
-    await this.options.betweenSteps?.();
-    this.options.signal?.throwIfAborted();
+    const { betweenSteps, signal } = this.options;
+    if (betweenSteps) await betweenSteps();
+    else if (signal && performance.now() - this.#turnedAt > TURN_MS) {
+      await new Promise((turn) => setTimeout(turn));
+      this.#turnedAt = performance.now();
+    }
+    signal?.throwIfAborted();
   }
 
   #addTimes(times: Partial<GenerationTimes>): void {
@@ -169,7 +181,8 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   }
 }
 
-function requireCount(name: string, value: number): void {
+/** @throws SamebitsError ARGUMENT_INVALID */
+export function requireCount(name: string, value: number): void {
   if (Number.isInteger(value) && value >= 1) return;
   throw new SamebitsError('ARGUMENT_INVALID', {
     rule: `${name} must be a positive integer`,

@@ -1,5 +1,6 @@
 // A text model on a device: opens sessions and writes text in them.
 
+import { requireObject } from '../argument_checks.js';
 import type { DeviceDecoder } from './decoder_backend.js';
 import { type GeneratedToken, Generation, type GenerationOptions } from './generate.js';
 import { type SamplingOptions, sampler } from './sampling.js';
@@ -26,22 +27,27 @@ export class TextModel {
     return DecoderSession.open(this.decoder, capacity);
   }
 
-  /** Writes on from `prompt` in a session of this model. Greedy unless `temperature` is above 0. */
+  /**
+   * Writes on from `prompt` in a session of this model. Greedy unless `temperature` is above 0.
+   * @throws SamebitsError ARGUMENT_INVALID, also for limits of draws that a greedy text does not need
+   */
   generate(session: DecoderSession, prompt: readonly number[], options: TextOptions): Generation {
-    const { temperature = 0, topK, topP, seed = 0, ...rest } = options;
+    const { temperature = 0, topK, topP, seed = 0, ...rest } = requireObject(options, 'the options of a text');
     const draws = { temperature, seed, ...(topK !== undefined && { topK }), ...(topP !== undefined && { topP }) };
+    const pick = sampler(draws);
     return new Generation(session, this.file.tokenizer, {
       ...rest,
       prompt,
       endTokens: this.decoder.config.endTokens,
-      ...(temperature !== 0 && { pick: sampler(draws) }),
+      ...(temperature !== 0 && { pick }),
     });
   }
 
   /** The same for a text, in a session of its own, which ends with the iteration. */
   async *write(prompt: string, options: TextOptions): AsyncGenerator<GeneratedToken, void, undefined> {
     const tokens = this.file.textTokens(prompt);
-    const session = await this.openSession(this.file.capacityFor(tokens, options.maxNewTokens));
+    const { maxNewTokens } = requireObject(options, 'the options of a text');
+    const session = await this.openSession(this.file.capacityFor(tokens, maxNewTokens));
     try {
       yield* this.generate(session, tokens, options);
     } finally {

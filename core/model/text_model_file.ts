@@ -7,6 +7,7 @@ import type { ChatSources } from './chat_template.js';
 import type { DecoderSource, LoadOptions } from './decoder_backend.js';
 import type { DecoderConfig } from './decoder_config.js';
 import { openFileDecoderSource } from './file_decoder_source.js';
+import { requireCount } from './generate.js';
 import { TextModel } from './text_model.js';
 import { TextTokenizer } from './text_tokenizer.js';
 
@@ -46,9 +47,10 @@ export class TextModelFile {
   /**
    * Positions that a session needs for a prompt and so many new tokens, the last of which needs none; fewer where the model
    * cannot have them all.
-   * @throws SamebitsError CONTEXT_FULL when not even the prompt fits
+   * @throws SamebitsError CONTEXT_FULL when not even the prompt fits; ARGUMENT_INVALID for a length that is none
    */
   capacityFor(prompt: readonly number[], maxNewTokens: number): number {
+    requireCount('maxNewTokens', maxNewTokens);
     const { maxPositions } = this.config;
     if (prompt.length <= maxPositions) return Math.min(prompt.length + maxNewTokens - 1, maxPositions);
     throw new SamebitsError('CONTEXT_FULL', {

@@ -43,7 +43,7 @@ export function registerGenerate(program: Command): void {
       parseNumber,
     )
     .option('--top-k <k>', 'draw from the k likeliest tokens', parseCount)
-    .option('--top-p <p>', 'draw from the likeliest tokens that have p of the probability together', parseNumber)
+    .option('--top-p <p>', 'draw from the likeliest tokens that have p of the probability together', parseShare)
     .option('--seed <seed>', 'what the draws begin with; the same seed gives the same text (default: 0)', parseSeed)
     .addOption(new Option('--backend <name>', 'what computes').choices(['auto', ...BACKEND_ORDER]).default('auto'))
     .option('--chat', "take the prompt for what a user says, by the model's chat template")
@@ -61,6 +61,12 @@ function parseNumber(text: string): number {
   const value = Number(text);
   if (text.trim() !== '' && Number.isFinite(value) && value >= 0) return value;
   throw new InvalidArgumentError('Expected a number, 0 or more.');
+}
+
+function parseShare(text: string): number {
+  const share = Number(text);
+  if (share > 0 && share <= 1) return share;
+  throw new InvalidArgumentError('Expected a number above 0, at most 1.');
 }
 
 function parseSeed(text: string): number {
@@ -101,7 +107,7 @@ async function generate(path: string, options: GenerateOptions): Promise<void> {
     progress.clear();
     printer.end();
   };
-  await interruptible(work, tidy, () => `${printer.tokens} tokens were written`);
+  await interruptible(work, tidy, () => (options.json ? 'nothing was printed' : printer.written));
 }
 
 async function asChat(file: TextModelFile, prompt: string): Promise<string> {

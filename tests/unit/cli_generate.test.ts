@@ -83,12 +83,24 @@ describe('generate', () => {
   });
 });
 
+test('an interrupt with --json prints nothing, and says so', async () => {
+  const before = process.listeners('SIGINT');
+  const running = generate(['--prompt', PROMPT, '--max-new-tokens', '1000', '--json']);
+  for (const interrupt of process.listeners('SIGINT')) if (!before.includes(interrupt)) interrupt('SIGINT');
+  const { stdout, stderr } = await running;
+  const exitCode = process.exitCode;
+  process.exitCode = undefined;
+  expect({ stdout, exitCode }).toEqual({ stdout: '', exitCode: 130 });
+  expect(stderr).toBe('samebits: interrupted by SIGINT; nothing was printed.\n');
+});
+
 describe('refuses', () => {
   const cases: Record<string, { code: string; args?: readonly string[]; file?: () => string }> = {
     'no prompt': { code: 'commander.missingMandatoryOptionValue', args: [] },
     'an empty count': { code: 'commander.invalidArgument', args: [...short, '--max-new-tokens', '0'] },
     'a temperature below 0': { code: 'commander.invalidArgument', args: [...short, '--temperature', '-1'] },
-    'a top-p above 1': { code: 'ARGUMENT_INVALID', args: [...short, '--top-p', '1.5'] },
+    'a top-p above 1': { code: 'commander.invalidArgument', args: [...short, '--top-p', '1.5'] },
+    'a top-p of 0': { code: 'commander.invalidArgument', args: [...short, '--top-p', '0'] },
     'a seed that is no integer': { code: 'commander.invalidArgument', args: [...short, '--seed', 'x'] },
     'a backend that does not exist': { code: 'commander.invalidArgument', args: [...short, '--backend', 'tpu'] },
     'a chat with a model that has no template': { code: 'MODEL_CHAT_TEMPLATE_MISSING', args: [...short, '--chat'] },

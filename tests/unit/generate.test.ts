@@ -147,6 +147,21 @@ describe('a generation', () => {
     expect(session.calls).toHaveLength(generation.tokens.length);
   });
 
+  test('is aborted by a timer, though no step of its session waits for anything', async () => {
+    const controller = new AbortController();
+    const reason = new Error('enough');
+    setTimeout(() => controller.abort(reason));
+    const isLate = () => performance.now() > start + 10_000;
+    const session: TextSession = {
+      position: 0,
+      capacity: Number.POSITIVE_INFINITY,
+      append: async () => ({ wants: 'greedy', token: isLate() ? END : 100 }),
+    };
+    const options = optionsFor({ maxNewTokens: Number.MAX_SAFE_INTEGER, signal: controller.signal });
+    const start = performance.now();
+    await expect(all(new Generation(session, tokenizer, options))).rejects.toBe(reason);
+  });
+
   test('is aborted before its prompt', async () => {
     const session = new ScriptedSession(PROMPT.length, script);
     const generation = new Generation(session, tokenizer, optionsFor({ signal: AbortSignal.abort('no') }));
