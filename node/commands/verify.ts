@@ -99,9 +99,9 @@ async function verify(files: readonly string[], options: VerifyOptions): Promise
   const available = await openAvailable(selectedBackends(options.backend), options.backend !== undefined);
   try {
     if (!available.backends.some(({ name }) => name !== 'cpu')) throw nothingToCompare(available);
-    if (options.decode) return await verifyDecode(files, available, options);
     if (options.soak !== undefined) return await runSoak(files, options, options.soak, available);
     if (options.record !== undefined) requireCuda(available);
+    if (options.decode) return await verifyDecode(files, available, options);
     const results: ParityResult[] = [];
     if (files.length === 0 || options.record !== undefined) {
       results.push(...(await verifySubjects(builtInSubjects(), available.backends)));

@@ -102,9 +102,10 @@ describe('verify', () => {
   });
 
   test('writes no record without CUDA', async () => {
-    await expect(run(false, 'verify', '--record', join(folder, 'r.json'))).rejects.toMatchObject({
-      code: 'BACKEND_UNAVAILABLE',
-    });
+    for (const what of [[], ['--decode']]) {
+      const recording = run(false, 'verify', ...what, '--record', join(folder, 'r.json'));
+      await expect(recording).rejects.toMatchObject({ code: 'BACKEND_UNAVAILABLE' });
+    }
   });
 });
 
