@@ -68,6 +68,8 @@ export { Int4Tensor } from './int4_tensor.js';
 export { BLOCK_SIZE, MAX_K, MAX_M, MAX_N, MAX_WEIGHT_EXPONENT, MAX_ZERO_POINT, type WeightShape } from './limits.js';
 export { type Activations, linear } from './linear.js';
 export { type ChatMessage, type ChatSources, ChatTemplate } from './model/chat_template.js';
+export type { DecoderSource, DeviceCache, DeviceDecoder, LoadOptions, StepResult } from './model/decoder_backend.js';
+export type { DecoderConfig, LayerConfig } from './model/decoder_config.js';
 export {
   type GeneratedToken,
   Generation,
@@ -78,6 +80,8 @@ export {
   type TextSession,
 } from './model/generate.js';
 export type { SamplingOptions } from './model/sampling.js';
+export type { DecoderSession } from './model/session.js';
+export type { LinearName, VectorName } from './model/step.js';
 export { TextModel, type TextOptions } from './model/text_model.js';
 export { TextModelFile } from './model/text_model_file.js';
 export { TextStream } from './model/text_stream.js';
