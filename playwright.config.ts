@@ -27,7 +27,8 @@ export default defineConfig({
   testDir: 'tests/web',
   outputDir: 'test-results/web',
   timeout: 240_000,
-  workers: 1,
+  // A page waits for its own threads half of the time.
+  workers: 2,
   forbidOnly: process.env['CI'] !== undefined,
   use: {
     baseURL,
