@@ -42,7 +42,12 @@ const library = {
     },
   },
   // Every core, where vitest would leave one idle: half of all tests wait for one thread of a software device.
-  test: { include: ['tests/{unit,parity}/**/*.test.ts'], testTimeout: 120_000, maxWorkers: '100%' },
+  test: {
+    include: ['tests/{unit,parity}/**/*.test.ts'],
+    globalSetup: 'tests/native/build_on_host.ts',
+    testTimeout: 120_000,
+    maxWorkers: '100%',
+  },
 };
 
 const page = {
