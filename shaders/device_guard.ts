@@ -12,6 +12,9 @@ export interface Scoped<T> {
 // Popped in the reverse order; an error goes to the innermost scope that takes its kind.
 const SCOPES = ['out-of-memory', 'internal', 'validation'] as const;
 
+/** How much later than what it rejects a loss may be told: in a browser another process tells it. */
+const LOSS_NOTICE_MS = 500;
+
 /** Watches one device. Several guards may watch the same device. */
 export class DeviceGuard {
   readonly #waiting = new Set<(reason: SamebitsError) => void>();
@@ -71,7 +74,7 @@ export class DeviceGuard {
       native
         .then(resolve, async (cause) => {
           // A loss rejects what is pending and resolves `lost`, in either order: let the loss be heard first.
-          await new Promise((turn) => setTimeout(turn));
+          await Promise.race([this.device.lost, new Promise((wait) => setTimeout(wait, LOSS_NOTICE_MS))]);
           reject(cause instanceof SamebitsError ? cause : failure(what, cause));
         })
         .finally(() => this.#waiting.delete(reject));

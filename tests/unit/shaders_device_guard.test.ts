@@ -102,6 +102,13 @@ describe('a lost device', () => {
     await expect(waiting).rejects.toThrow(refusal('DEVICE_LOST'));
   });
 
+  test('may be told some turns after what it rejects, as in a browser that is busy', async () => {
+    const { guard, lose } = fakeDevice();
+    const waiting = guard.settle('a map', Promise.reject(new Error('unmapped before mapping was resolved')));
+    setTimeout(lose, 20);
+    await expect(waiting).rejects.toThrow(refusal('DEVICE_LOST'));
+  });
+
   test('is not what any other rejection means', async () => {
     const { guard } = fakeDevice();
     const waiting = guard.settle('a map', Promise.reject(new Error('aborted')));
