@@ -35,6 +35,7 @@ export type { Dtype } from './checkpoint/dtypes.js';
 export { type HttpOptions, httpFolder, openHttpSource } from './checkpoint/http_source.js';
 export { type ImportOptions, LAYOUTS, type Layout } from './checkpoint/layout_choice.js';
 export { type ModelCheckpoint, openModelCheckpoint } from './checkpoint/model_checkpoint.js';
+export type { PackedShape } from './checkpoint/packed_parts.js';
 export type { TensorInfo } from './checkpoint/safetensors_header.js';
 export { openSafetensors, SafetensorsFile } from './checkpoint/safetensors_reader.js';
 export type { SafetensorsPlan, TensorSpec } from './checkpoint/safetensors_writer.js';

@@ -59,7 +59,7 @@ export class ExactPacker implements Packer {
       form.dtype === 'f16',
       count,
       space.packedScale.address,
-      space.packedZeroPoint.address,
+      space.packedSecond.address,
     );
     const splits = weight.groupSize / shape.groupSize;
     const ofGroups = (values: Uint16Array) => repeatEach(values, splits);
@@ -68,7 +68,7 @@ export class ExactPacker implements Packer {
       qdata: space.qdata.bytes((n * weight.k) / 2),
       groups: {
         scale: ofGroups(space.packedScale.u16(count)),
-        second: ofGroups(space.packedZeroPoint.u16(count)),
+        second: ofGroups(space.packedSecond.u16(count)),
         steps: null,
       },
     };
@@ -89,7 +89,7 @@ export class ExactPacker implements Packer {
       this.#narrow(rows);
       const count = (n * weight.k) / weight.groupSize;
       const [scale, second] = [space.scale.f32(count), space.second.f32(count)];
-      const [packedScale, packedSecond] = [space.packedScale.u16(count), space.packedZeroPoint.u16(count)];
+      const [packedScale, packedSecond] = [space.packedScale.u16(count), space.packedSecond.u16(count)];
       const qdata = space.qdata.bytes((n * weight.k) / 2);
       const groupBytes = weight.groupSize / 2;
       for (let g = 0; g < count; g++) {

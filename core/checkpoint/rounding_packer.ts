@@ -94,13 +94,13 @@ export class RoundingPacker implements Packer {
       specials: memory.region(specials.value, 4 * size).u32(size),
       results: memory.region(results.value, 8 * RESULT.count).f64(RESULT.count),
       scaleOut: space.packedScale.u16(count),
-      zeroPointOut: space.packedZeroPoint.u16(count),
+      zeroPointOut: space.packedSecond.u16(count),
     };
   }
 
   #packGroups(rows: SourceRows, chunk: Chunk, first: number, count: number): void {
     const { roundGroups, addChanges } = this.memory.kernels;
-    const { scale, second, qdata, packedScale, packedZeroPoint } = rows.space;
+    const { scale, second, qdata, packedScale, packedSecond } = rows.space;
     const { form, groupSize } = this.weight;
     const [from, to] = [4 * first, 2 * first];
     roundGroups(
@@ -110,7 +110,7 @@ export class RoundingPacker implements Packer {
       form.center,
       count,
       packedScale.address + to,
-      packedZeroPoint.address + to,
+      packedSecond.address + to,
     );
     const { results } = chunk;
     const { zeroed, changedCount } = results[RESULT.special] === 0 ? NONE : this.#packConstants(rows, chunk, first);

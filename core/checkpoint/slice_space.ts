@@ -10,16 +10,16 @@ export class SliceSpace {
   readonly scale: Region;
   /** f32[rows, G]: zero points or offsets. */
   readonly second: Region;
-  /** bf16[rows, G] */
+  /** bf16 or f16 [rows, G] */
   readonly packedScale: Region;
-  /** bf16[rows, G] */
-  readonly packedZeroPoint: Region;
+  /** bf16 or f16 [rows, G]: zero points or offsets. */
+  readonly packedSecond: Region;
 
   constructor(memory: KernelMemory, rows: number, k: number, nGroups: number) {
     this.qdata = memory.take((rows * k) / 2);
     this.scale = memory.take(4 * rows * nGroups);
     this.second = memory.take(4 * rows * nGroups);
     this.packedScale = memory.take(2 * rows * nGroups);
-    this.packedZeroPoint = memory.take(2 * rows * nGroups);
+    this.packedSecond = memory.take(2 * rows * nGroups);
   }
 }

@@ -16,7 +16,10 @@ export interface SourceRows {
   readonly firstRow: number;
   /** Rows. */
   readonly n: number;
-  /** Holds qdata, scale and second, a zero point or an offset as the form has it, of these rows. Belongs to the receiver, who may change it. */
+  /**
+   * Holds qdata, scale and second, a zero point or an offset as the form has it, of these rows. Belongs to the receiver, who may
+   * change it.
+   */
   readonly space: SliceSpace;
   /** Bytes of the source that these rows took. */
   readonly readBytes: number;
