@@ -1,6 +1,7 @@
 // A packed weight in WebGPU memory: row slices that fit the device's bindings, and the life that they share.
 
 import type { DeviceWeight } from '../core/backend.js';
+import type { WeightForm } from '../core/forms.js';
 import type { WeightShape } from '../core/limits.js';
 import { runSize } from '../core/reference.js';
 import type { ScaleLayout } from '../core/validate.js';
@@ -9,7 +10,7 @@ import type { ScaleLayout } from '../core/validate.js';
 export const SLOT_BYTES = 256;
 /** First rows of x of a dispatch: 0, or what the remainder of M / 4 left over. */
 export const M_FIRST_VALUES = 4;
-export const PARAM_WORDS = 8;
+export const PARAM_WORDS = 10;
 
 /** Consecutive rows of a weight, in buffers of their own. */
 export interface WeightSlice {
@@ -17,8 +18,8 @@ export interface WeightSlice {
   readonly n: number;
   /** u8[n, K/2] */
   readonly qdata: GPUBuffer;
-  /** u32[n, nGroups], or [nGroups, n] when native: scale * 2^-E_w in the low half, zeroPoint in the high half. */
-  readonly scaleZero: GPUBuffer;
+  /** What the form keeps of each group, as the header of int4_plain_mm.wgsl lays it out. */
+  readonly groups: GPUBuffer;
   readonly params: GPUBuffer;
 }
 
@@ -29,13 +30,14 @@ export class WebGPUWeight implements DeviceWeight {
   readonly groupSize: number;
   readonly nGroups: number;
   readonly layout: ScaleLayout;
+  readonly form: WeightForm;
   readonly sizeBytes: number;
   #uses = 0;
   #disposed = false;
 
   constructor(
     readonly owner: object,
-    shape: WeightShape & { readonly layout: ScaleLayout },
+    shape: WeightShape & { readonly layout: ScaleLayout; readonly form: WeightForm },
     readonly slices: readonly WeightSlice[],
     readonly onDispose: (weight: WebGPUWeight) => void,
   ) {
@@ -44,7 +46,8 @@ export class WebGPUWeight implements DeviceWeight {
     this.groupSize = shape.groupSize;
     this.nGroups = shape.nGroups;
     this.layout = shape.layout;
-    this.sizeBytes = slices.reduce((sum, s) => sum + s.qdata.size + s.scaleZero.size + s.params.size, 0);
+    this.form = shape.form;
+    this.sizeBytes = slices.reduce((sum, s) => sum + s.qdata.size + s.groups.size + s.params.size, 0);
   }
 
   get disposed(): boolean {
@@ -88,7 +91,7 @@ export function quantizeParams(slice: WeightSlice): GPUBufferBinding {
 }
 
 export function destroySlices(slices: readonly WeightSlice[]): void {
-  for (const { qdata, scaleZero, params } of slices) {
-    for (const buffer of [qdata, scaleZero, params]) buffer.destroy();
+  for (const { qdata, groups, params } of slices) {
+    for (const buffer of [qdata, groups, params]) buffer.destroy();
   }
 }

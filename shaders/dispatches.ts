@@ -1,5 +1,6 @@
 // Linears as dispatches: which pipelines, bind groups and workgroups make y = x · weightᵀ out of buffers.
 
+import { areSameForm } from '../core/forms.js';
 import { BLOCK_SIZE } from '../core/limits.js';
 import type { OutputType } from '../core/reference.js';
 import { matmulParams, quantizeParams, type WebGPUWeight, type WeightSlice } from './device_weight.js';
@@ -71,7 +72,8 @@ export async function linearKernels(
     Promise.all(
       dispatchShares(linears, pipelines.maxLinears).map((shares) => {
         const quantizes = quantizesY && holdsFirst(shares, linears);
-        return pipelines.matmul({ linears: shares.length, rows, runSize, outputType, layout, quantizes });
+        const { form } = shares[0]!.operands.weight;
+        return pipelines.matmul({ linears: shares.length, rows, runSize, outputType, layout, form, quantizes });
       }),
     );
   const [nobody, quantize, remainder, full] = await Promise.all([
@@ -115,7 +117,7 @@ export function matmulDispatches(
       isQuantized ? quantizedY.whole : nobody,
       ...shares.flatMap(({ slice, operands }) => [
         { buffer: slice.qdata },
-        { buffer: slice.scaleZero },
+        { buffer: slice.groups },
         operands.y,
         matmulParams(slice, mFirst),
       ]),
@@ -145,7 +147,7 @@ function tilesOf(shares: readonly Share[], quantizes: boolean): number {
   return shares.reduce((sum, { slice }) => sum + Math.ceil(slice.n / (teams * weightRows)), 0);
 }
 
-/** Which slices go together: as many as a dispatch takes, but never two of one weight, which write to the same y. */
+/** Which slices go together: as many of one form as a dispatch takes, but never two of one weight, which write to the same y. */
 function dispatchShares(linears: readonly MatmulOperands[], maxLinears: number): Share[][] {
   const dispatches: Share[][] = [];
   const slices = Math.max(...linears.map(({ weight }) => weight.slices.length));
@@ -154,11 +156,24 @@ function dispatchShares(linears: readonly MatmulOperands[], maxLinears: number):
       const slice = operands.weight.slices[i];
       return slice ? [{ slice, operands }] : [];
     });
-    for (let first = 0; first < round.length; first += maxLinears) {
-      dispatches.push(round.slice(first, first + maxLinears));
+    for (const alike of byForm(round)) {
+      for (let first = 0; first < alike.length; first += maxLinears) {
+        dispatches.push(alike.slice(first, first + maxLinears));
+      }
     }
   }
   return dispatches;
+}
+
+function byForm(shares: readonly Share[]): Share[][] {
+  const groups: Share[][] = [];
+  for (const share of shares) {
+    const { form } = share.operands.weight;
+    const group = groups.find(([first]) => first && areSameForm(first.operands.weight.form, form));
+    if (group) group.push(share);
+    else groups.push([share]);
+  }
+  return groups;
 }
 
 /** A count of workgroups over two dimensions, with fewer than one row of them too many. */

@@ -1,37 +1,44 @@
 // int4_plain_mm: y = x · weightᵀ from int8 codes and 4-bit weights, with the bits that NUMERICS.md defines.
 // dot4 comes from dot4_packed.wgsl or dot4_unpacked.wgsl, the sums over lanes from reduce_subgroup.wgsl or
-// reduce_workgroup.wgsl, scale words and codes from block_codes.wgsl; int4_plain_mm_linear.wgsl follows, once for each
-// linear that shares the dispatch.
+// reduce_workgroup.wgsl, scale words and codes from block_codes.wgsl, what a block adds from block_terms.wgsl;
+// int4_plain_mm_linear.wgsl follows, once for each linear that shares the dispatch.
 //
-// Math:     per run, dp = sum of q * a, t = dp - z * asum, c = (s * d_b) * t; y = 2^(E_w + E_x) * sum of c, summed as
-//           integers of 2^-32 and rounded once. Where a later linear reads the y of the first one, it is quantized too.
-// Layout:   qdata u8[N, K/2], a block of 32 codes is one vec4<u32>, even k in the low nibbles; scale_zero u32[N, nGroups],
-//           scale * 2^-E_w as bf16 in the low half, zeroPoint in the high half, subnormals already zeros ([nGroups, N] with
-//           NATIVE_SCALES, for the benchmark); codes, run_terms as quantize_activations writes them; y f32 or bf16 [M, N],
-//           as bits; quantized, codes and then run_terms of y, whose largest words begin as 0, where QUANTIZES. A slice of a large weight has buffers of its own; its rows are columns n_first .. of y.
+// Math:     per run, dp = sum of q * a, t = dp - z * asum, c = (s * d_b) * t; with an offset c = (s * d_b) * (dp - center * asum)
+//           and another, (o * d_b) * asum; y = 2^(E_w + E_x) * sum of c, summed as integers of 2^-32 and rounded once. Where a
+//           later linear reads the y of the first one, it is quantized too.
+// Layout:   qdata u8[N, K/2], a block of 32 codes is one vec4<u32>, even k in the low nibbles; groups, for each form of a
+//           weight what it keeps of its groups (group_words.ts writes them):
+//           plain   u32[N, nGroups], scale in the low half, zero point or offset in the high half ([nGroups, N] with
+//                   NATIVE_SCALES, for the benchmark). As bf16, scales and offsets times 2^-E_w and subnormals as zeros; as
+//                   f16, as they are.
+//           NESTED  u32[N, K/256, step_words], first f16 steps, of the scales in the low half and of the others in the high
+//                   one; then for each group u8 codes, of its scale in the low byte and of the other in the high one, two
+//                   groups a word, but one where it is all of the 256.
+//           codes, run_terms as quantize_activations writes them; y f32 or bf16 [M, N], as bits; quantized, codes and then
+//           run_terms of y, whose largest words begin as 0, where QUANTIZES. A slice of a large weight has buffers of its
+//           own; its rows are columns n_first .. of y.
 // Threads:  a workgroup owns a tile of rows of weights, a team of LANES_PER_ROW lanes some of them; a lane takes every
 //           LANES_PER_ROW-th block of its rows, so that neighbours read neighbouring 16 bytes, four of which are on their way
 //           at once: two blocks of two rows, or one of four, which a workgroup of few threads reads a whole block of y with.
 //           ROWS rows of x share each block of weights. Workgroups of x and y count tiles, first those of the first linear;
 //           z counts passes of ROWS.
-// Traffic:  reads N K / 2 + 4 N nGroups bytes for every ROWS rows of x, and the activations from cache; writes y once, and
-//           3 M N / 2 bytes of its codes and terms where they are wanted.
-// Numerics: NUMERICS.md sections 3 and 4; section 1 for the codes of y. What is computed in f32 passes a fence before
-//           anything consumes it, so that no adapter may fuse or reassociate it. Two need none: z * asum, which is exact, and
-//           scalings by powers of two. A scale too small for s * 2^-E_w in bf16 is too small to be seen in C. Sums are of
-//           integers, and the last rounding is in u32.
+// Traffic:  reads N K / 2 + 4 N nGroups bytes, or where NESTED 2 N nGroups + N K / 64 in place of the latter, for every ROWS
+//           rows of x, and the activations from cache; writes y once, and 3 M N / 2 bytes of its codes and terms where they
+//           are wanted.
+// Numerics: NUMERICS.md sections 3 and 4 and its other forms of a weight; section 1 for the codes of y. What is computed in
+//           f32 passes a fence before anything consumes it, so that no adapter may fuse or reassociate it; exact products
+//           that a product consumes, too, for (s * code) * d regrouped rounds elsewhere. None is needed by scalings by powers
+//           of two; by center * asum and by z * asum of a z that is not nested, exact products that a sum consumes; and by a
+//           nested z = kz * tz, since kz * tz, tz * asum and kz * asum are exact, so that all ways round once. A scale too
+//           small for s * 2^-E_w in bf16, or for d_b * 2^-E_w, is too small to be seen in C. Sums are of integers, and the
+//           last rounding is in u32. f16 is decoded with integers, because conversions may flush its subnormals.
 // Limits:   K at most 65504, or hi could overflow. At most 3 linears a dispatch. y is quantized only where N is a multiple of
 //           32, so that a tile is a block.
 
 const MAX_ROWS = 4u;
 const FRACTION_BITS = 32;
-/// hi counts units of 2^-14, lo what is left of them in units of 2^-32.
-const HI_SCALE = 16384.0;
+/// T = hi * 2^LO_BITS + lo, see block_terms.wgsl.
 const LO_BITS = 18u;
-const LO_SCALE = 262144.0;
-/// 1.5 * 2^23: adding it rounds to an integer, ties to even, and leaves that integer in the low bits; |v| < 2^22.
-const ROUNDER = 12582912.0;
-const ROUNDER_BITS = 0x4b400000;
 /// Instead of an exponent: a row with Inf or NaN.
 const NAN_ROW = 0x7fffffff;
 /// bits(P(128)): the word of a block with e_b = 0 and the least significand.
@@ -39,7 +46,6 @@ const UNIT_SCALE_WORD = 0x3c010204;
 /// The least word, relative to its row, that counts: e_b - E_x = -100.
 const MIN_RELATIVE_WORD = UNIT_SCALE_WORD - (100 << 23);
 const NAN_BITS = 0x7fc00000u;
-const LOW_NIBBLES = vec4(0x0f0f0f0fu);
 
 /// Whether the first linear of the dispatch leaves its y as codes too; a workgroup's rows are then a block of it.
 override QUANTIZES: bool = false;
@@ -73,6 +79,10 @@ struct Params {
   m_first: u32,
   /// 0, which no compiler knows.
   zero: u32,
+  /// What codes are counted from, where they have an offset.
+  center: i32,
+  /// Words of the groups of 256 weights, where NESTED.
+  step_words: u32,
 }
 
 /// Codes of the even and of the odd k of a block.
@@ -93,7 +103,7 @@ var<workgroup> run_sums: array<atomic<i32>, 2u * ROWS>;
 /// A block of one row of x.
 struct Block {
   codes: Codes,
-  /// HI_SCALE * d_b
+  /// HI_SCALE * d_b, times 2^-E_w where F16
   scale: f32,
   /// asum of its first run, and of its second if it has two.
   sums: vec2<f32>,
@@ -105,7 +115,7 @@ struct Weights {
   block_1: vec4<u32>,
   block_2: vec4<u32>,
   block_3: vec4<u32>,
-  /// Scale and zero of its first run, and of its second if it has two.
+  /// Of its first run, and of its second if it has two; where NESTED codes of its runs, and steps.
   words_0: vec2<u32>,
   words_1: vec2<u32>,
   words_2: vec2<u32>,
@@ -129,7 +139,7 @@ fn row_exponent_of(m: u32) -> i32 {
 }
 
 /// A block of row m of x, or one that adds nothing.
-fn load_block(m: u32, block: u32, counts: bool, e_x: i32) -> Block {
+fn load_block(m: u32, block: u32, counts: bool, e_x: i32, unit: f32) -> Block {
   let terms = run_terms[m * terms_per_row(p_1.blocks) + 1u + block * (BLOCK_SIZE / RUN_SIZE)];
   var sums = vec2(bitcast<f32>(terms.y), 0.0);
   if RUN_SIZE < BLOCK_SIZE {
@@ -137,36 +147,7 @@ fn load_block(m: u32, block: u32, counts: bool, e_x: i32) -> Block {
   }
   let bits = i32(terms.x) - (e_x << 23u);
   let scale = select(0.0, bitcast<f32>(bits), counts && bits >= MIN_RELATIVE_WORD);
-  return Block(codes[m * p_1.blocks + block], scale * HI_SCALE, sums);
-}
-
-/// Adds RNE(c * 2^32), c = (s * d_b) * t, to T = hi * 2^18 + lo; `scale` is HI_SCALE * d_b, `word` holds s and z.
-fn add_run(total: vec2<i32>, dp: i32, scale: f32, asum: f32, word: u32) -> vec2<i32> {
-  let s = bitcast<f32>(word << 16u);
-  let z = bitcast<f32>(word & 0xffff0000u);
-  let t = fence(f32(dp) - z * asum);
-  let c = fence(fence(s * scale) * t);
-  let hi = fence(c + ROUNDER);
-  let lo = (c - (hi - ROUNDER)) * LO_SCALE + ROUNDER;
-  return total + vec2(bitcast<i32>(hi) - ROUNDER_BITS, bitcast<i32>(lo) - ROUNDER_BITS);
-}
-
-/// The dot product of 16 consecutive k: two words of low and of high nibbles, and their activations.
-fn dot16(low: vec2<u32>, high: vec2<u32>, even: vec2<u32>, odd: vec2<u32>) -> i32 {
-  return dot4(low.x, even.x) + dot4(high.x, odd.x) + dot4(low.y, even.y) + dot4(high.y, odd.y);
-}
-
-/// Adds a block of weights times a block of x; `words` holds scale and zero of its first run, and of its second.
-fn add_block(total: vec2<i32>, w: vec4<u32>, words: vec2<u32>, x: Block) -> vec2<i32> {
-  let low = w & LOW_NIBBLES;
-  let high = (w >> vec4(4u)) & LOW_NIBBLES;
-  let first = dot16(low.xy, high.xy, x.codes.even.xy, x.codes.odd.xy);
-  let last = dot16(low.zw, high.zw, x.codes.even.zw, x.codes.odd.zw);
-  if RUN_SIZE == BLOCK_SIZE {
-    return add_run(total, first + last, x.scale, x.sums.x, words.x);
-  }
-  let half = add_run(total, first, x.scale, x.sums.x, words.x);
-  return add_run(half, last, x.scale, x.sums.y, words.y);
+  return Block(codes[m * p_1.blocks + block], scale * unit, sums);
 }
 
 /// The f32 bits of T * 2^exponent, T = total.x * 2^18 + total.y: one rounding, ties to even.

@@ -3,19 +3,24 @@
 // Linears that share their x run side by side so; dispatches of their own would wait for each other.
 
 @group(0) @binding(4u * LINEAR - 1u) var<storage, read> qdata_LINEAR: array<vec4<u32>>;
-@group(0) @binding(4u * LINEAR) var<storage, read> scale_zero_LINEAR: array<u32>;
+@group(0) @binding(4u * LINEAR) var<storage, read> groups_LINEAR: array<u32>;
 // Atomic because two bf16 outputs of different workgroups may share a word.
 @group(0) @binding(4u * LINEAR + 1u) var<storage, read_write> y_LINEAR: array<atomic<u32>>;
 @group(0) @binding(4u * LINEAR + 2u) var<uniform> p_LINEAR: Params;
 
-/// Scale and zero of the first run of a block, and of its second if it has two; `first` is the first block of the row.
+/// What a block reads of its groups; `first` is the first block of the row.
 fn words_LINEAR(row: u32, first: u32, block: u32) -> vec2<u32> {
+  if NESTED {
+    let steps = (first + block) / STEP_BLOCKS * p_LINEAR.step_words;
+    let word = (block % STEP_BLOCKS) >> (p_LINEAR.group_shift + u32(RUN_SIZE == BLOCK_SIZE));
+    return vec2(groups_LINEAR[steps + 1u + word], groups_LINEAR[steps]);
+  }
   if RUN_SIZE < BLOCK_SIZE {
     let i = select(2u * (first + block), 2u * block * p_LINEAR.n + row, NATIVE_SCALES);
-    return vec2(scale_zero_LINEAR[i], scale_zero_LINEAR[i + select(1u, p_LINEAR.n, NATIVE_SCALES)]);
+    return vec2(groups_LINEAR[i], groups_LINEAR[i + select(1u, p_LINEAR.n, NATIVE_SCALES)]);
   }
   let shift = p_LINEAR.group_shift;
-  return vec2(scale_zero_LINEAR[select((first + block) >> shift, (block >> shift) * p_LINEAR.n + row, NATIVE_SCALES)], 0u);
+  return vec2(groups_LINEAR[select((first + block) >> shift, (block >> shift) * p_LINEAR.n + row, NATIVE_SCALES)], 0u);
 }
 
 fn store_LINEAR(index: u32, bits: u32) {
@@ -61,6 +66,8 @@ fn linear_LINEAR(tile: u32, pass_of_rows: u32, thread: u32) {
   let firsts = rows * p_LINEAR.blocks;
   let in_pairs = WEIGHT_ROWS == 2u;
   let between = select(0u, LANES_PER_ROW, in_pairs);
+  let unit = unit_of(p_LINEAR.weight_exponent);
+  let center = f32(p_LINEAR.center);
 
   var totals_0: array<vec2<i32>, MAX_ROWS>;
   var totals_1: array<vec2<i32>, MAX_ROWS>;
@@ -75,16 +82,18 @@ fn linear_LINEAR(tile: u32, pass_of_rows: u32, thread: u32) {
   }
   loop {
     let b = a + between;
+    let shift_a = codes_shift(a, p_LINEAR.group_shift);
+    let shift_b = codes_shift(b, p_LINEAR.group_shift);
     for (var m = 0u; m < ROWS; m++) {
-      let x_a = load_block(m_base + m, min(a, last), a <= last, exponents[m]);
+      let x_a = load_block(m_base + m, min(a, last), a <= last, exponents[m], unit);
       var x_b = x_a;
       if in_pairs {
-        x_b = load_block(m_base + m, min(b, last), b <= last, exponents[m]);
+        x_b = load_block(m_base + m, min(b, last), b <= last, exponents[m], unit);
       }
-      totals_0[m] = add_block(totals_0[m], w.block_0, w.words_0, x_a);
-      totals_1[m] = add_block(totals_1[m], w.block_1, w.words_1, x_a);
-      totals_2[m] = add_block(totals_2[m], w.block_2, w.words_2, x_b);
-      totals_3[m] = add_block(totals_3[m], w.block_3, w.words_3, x_b);
+      totals_0[m] = add_block(totals_0[m], w.block_0, w.words_0, x_a, shift_a, center);
+      totals_1[m] = add_block(totals_1[m], w.block_1, w.words_1, x_a, shift_a, center);
+      totals_2[m] = add_block(totals_2[m], w.block_2, w.words_2, x_b, shift_b, center);
+      totals_3[m] = add_block(totals_3[m], w.block_3, w.words_3, x_b, shift_b, center);
     }
     a += LANES_PER_ROW + between;
     if a - lane > last {

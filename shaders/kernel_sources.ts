@@ -1,6 +1,8 @@
 // The WGSL modules, put together from their parts: which variant of each part, and how many linears share a dispatch.
 
+import { hasOffset, isNested, type WeightForm } from '../core/forms.js';
 import blockCodes from './block_codes.wgsl?raw';
+import blockTerms from './block_terms.wgsl?raw';
 import dot4Packed from './dot4_packed.wgsl?raw';
 import dot4Unpacked from './dot4_unpacked.wgsl?raw';
 import int4PlainMM from './int4_plain_mm.wgsl?raw';
@@ -26,7 +28,7 @@ export const TILES = { quantizing: { teams: 8, weightRows: 4 }, plain: { teams: 
 export const LANES_PER_ROW = 32;
 /** Linears that one dispatch takes at most. */
 export const MAX_LINEARS = 3;
-/** Storage buffers of int4_plain_mm: codes, run_terms, quantized, and for each linear qdata, scale_zero, y. */
+/** Storage buffers of int4_plain_mm: codes, run_terms, quantized, and for each linear qdata, groups, y. */
 export const SHARED_STORAGE_BUFFERS = 3;
 export const LINEAR_STORAGE_BUFFERS = 3;
 
@@ -41,7 +43,16 @@ export function matmulSource({ reduction, dot }: KernelVariant, linears: number)
   const walks = Array.from({ length: linears }, (_, i) =>
     linear.replaceAll('LINEAR', String(i + 1)).replaceAll('NEXT', i + 1 < linears ? String(i + 2) : 'END'),
   );
-  return directivesFirst([blockCodes, REDUCTIONS[reduction], DOTS[dot], int4PlainMM, ...walks].join('\n'));
+  return directivesFirst([blockCodes, REDUCTIONS[reduction], DOTS[dot], blockTerms, int4PlainMM, ...walks].join('\n'));
+}
+
+/** The overrides of int4_plain_mm that say which form its weights have. */
+export function formConstants(form: WeightForm): Readonly<Record<string, number>> {
+  return {
+    HAS_OFFSET: Number(hasOffset(form)),
+    NESTED: Number(isNested(form)),
+    F16: Number(form.dtype === 'f16'),
+  };
 }
 
 /** WGSL wants `enable` and `requires` before everything else; each part names what it needs. */

@@ -1,10 +1,12 @@
 // The kernels compiled for one device: modules once, pipelines once per specialisation.
 
+import type { WeightForm } from '../core/forms.js';
 import type { OutputType } from '../core/reference.js';
 import type { ScaleLayout } from '../core/validate.js';
 import { type DeviceGuard, failure } from './device_guard.js';
 import { SHADER_STAGE_COMPUTE } from './gpu_flags.js';
 import {
+  formConstants,
   type KernelVariant,
   LANES_PER_ROW,
   LINEAR_STORAGE_BUFFERS,
@@ -25,6 +27,7 @@ export interface MatmulVariant {
   readonly runSize: number;
   readonly outputType: OutputType;
   readonly layout: ScaleLayout;
+  readonly form: WeightForm;
   /** Whether the first linear leaves its y as codes too. */
   readonly quantizes: boolean;
 }
@@ -91,7 +94,7 @@ export class Pipelines {
   }
 
   /** @throws SamebitsError DEVICE_FAILURE when a module does not compile, or compiles with any message */
-  matmul({ linears, rows, runSize, outputType, layout, quantizes }: MatmulVariant): Promise<CompiledKernel> {
+  matmul({ linears, rows, runSize, outputType, layout, form, quantizes }: MatmulVariant): Promise<CompiledKernel> {
     const { reduction } = this.variant;
     const { teams, weightRows } = quantizes ? TILES.quantizing : TILES.plain;
     const bindings = [...SHARED_BINDINGS, ...Array.from({ length: linears }, () => LINEAR_BINDINGS).flat()];
@@ -104,6 +107,7 @@ export class Pipelines {
       RUN_SIZE: runSize,
       OUTPUT_BF16: Number(outputType === 'bf16'),
       NATIVE_SCALES: Number(layout === 'native'),
+      ...formConstants(form),
       ...(reduction === 'subgroup' ? { LANES_PER_ROW: this.guard.device.adapterInfo.subgroupMinSize } : {}),
     });
   }

@@ -78,7 +78,7 @@ function sharesQuantizedX(a: PlannedStep, b: PlannedStep): boolean {
   return a.x === b.x && first.m === second.m && first.weight.runSize === second.weight.runSize;
 }
 
-/** One pipeline serves all of a group, which has one x, and a buffer is written once. */
+/** One pipeline serves all of a group that are of one form; it has one x, and a buffer is written once. */
 function fits(group: readonly PlannedStep[], step: PlannedStep): boolean {
   const { x, operands } = group[0]!;
   const { outputType, weight } = operands;

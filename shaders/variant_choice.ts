@@ -2,6 +2,7 @@
 // same, so the choice is measured, once a device, on a small matvec.
 
 import { SamebitsError } from '../core/errors.js';
+import { DEFAULT_FORM } from '../core/forms.js';
 import { BLOCK_SIZE } from '../core/limits.js';
 import { describeDevice } from './adapter.js';
 import type { DeviceGuard } from './device_guard.js';
@@ -112,6 +113,7 @@ async function firstPipelines(pipelines: Pipelines) {
       runSize: BLOCK_SIZE,
       outputType: 'f32',
       layout: 'coalesced',
+      form: DEFAULT_FORM,
       quantizes: false,
     }),
   ]);

@@ -77,7 +77,7 @@ async function race(guard: DeviceGuard, entrants: readonly Entrant[], now: Clock
       const storage = (size: number) => create(size, BufferUsage.STORAGE);
       const blocks = K / BLOCK_SIZE;
       const params = create(SLOT_BYTES, BufferUsage.UNIFORM | BufferUsage.COPY_DST);
-      const words = [N, 0, N, blocks, Math.log2(GROUP_SIZE / BLOCK_SIZE), 0, 0, 0];
+      const words = [N, 0, N, blocks, Math.log2(GROUP_SIZE / BLOCK_SIZE), 0, 0, 0, 0, 0];
       device.queue.writeBuffer(params.buffer, 0, new Int32Array(words));
       const [codes, terms, nobody] = [storage(K), storage((1 + blocks) * 8), storage(4)];
       return [codes, terms, nobody, storage((N * K) / 2), storage(N * blocks * 4), storage(N * 4), params];

@@ -28,7 +28,6 @@ import {
 } from '../core/backend.js';
 import { CoalescedInt4Tensor, requireCoalesced } from '../core/coalesced_int4_tensor.js';
 import { SamebitsError } from '../core/errors.js';
-import { DEFAULT_FORM } from '../core/forms.js';
 import { Int4Tensor } from '../core/int4_tensor.js';
 import { activationRows, checkRows } from '../core/limits.js';
 import { type Activations, bf16Activations } from '../core/linear.js';
@@ -42,6 +41,7 @@ import { WebGPUBuffer, wordAligned } from './device_buffer.js';
 import { DeviceGuard } from './device_guard.js';
 import { WebGPUWeight } from './device_weight.js';
 import type { LinearOperands } from './dispatches.js';
+import { nativeData, type WeightData } from './group_words.js';
 import { Lifetime } from './lifetime.js';
 import { LinearRunner } from './linear_runner.js';
 import type { Pipelines } from './pipelines.js';
@@ -50,7 +50,7 @@ import { measureReadBandwidth } from './read_roof.js';
 import { timePasses, timingMethod } from './timing.js';
 import { chooseVariant, type VariantChoice, type VariantOptions } from './variant_choice.js';
 import type { WebGPUDecoder } from './webgpu_decoder.js';
-import { coalescedData, uploadSlices, type WeightData } from './weight_upload.js';
+import { uploadSlices } from './weight_upload.js';
 import { Workspaces } from './workspace.js';
 
 export interface WebGPUBackendOptions extends VariantOptions {
@@ -158,7 +158,7 @@ export class WebGPUBackend implements Backend {
   upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
     return this.#lifetime.track(async () => {
       const valid = new CoalescedInt4Tensor(requireCoalesced(weight).parts());
-      return this.#uploadValid(coalescedData(valid), valid.weightExponent, options);
+      return this.#uploadValid(valid, valid.weightExponent, options);
     });
   }
 
@@ -275,8 +275,7 @@ export class WebGPUBackend implements Backend {
         workspaces: this.#workspaces,
         staging: this.#staging,
         handles: this.#handles,
-        upload: async (weight: CoalescedInt4Tensor) =>
-          this.#uploadValid(coalescedData(weight), weight.weightExponent, {}),
+        upload: (weight: CoalescedInt4Tensor) => this.#uploadValid(weight, weight.weightExponent, {}),
       };
       return loadDecoder(host, source, requireObject(options, 'the options of a load'));
     });
@@ -301,9 +300,8 @@ export class WebGPUBackend implements Backend {
         fix: 'Upload a CoalescedInt4Tensor with upload.',
       });
     }
-    const valid = new Int4Tensor(weight.parts());
-    const groups = { scale: valid.scale, second: valid.zeroPoint, steps: null };
-    return this.#uploadValid(valid, weightExponent(DEFAULT_FORM, valid, groups), {});
+    const valid = nativeData(new Int4Tensor(weight.parts()));
+    return this.#uploadValid(valid, weightExponent(valid.form, valid, valid.groups), {});
   }
 
   async #uploadValid(valid: WeightData, exponent: number, options: UploadOptions): Promise<WebGPUWeight> {

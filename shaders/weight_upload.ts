@@ -1,30 +1,13 @@
-// A validated weight to the device: cut into row slices, scale and zeroPoint interleaved, copied in pieces.
+// A validated weight of any form to the device: cut into row slices, what it keeps of its groups interleaved, copied in pieces.
 
-import type { CoalescedInt4Tensor } from '../core/coalesced_int4_tensor.js';
-import { defaultParts } from '../core/coalesced_parts.js';
-import { BLOCK_SIZE, type WeightShape } from '../core/limits.js';
-import type { ScaleLayout } from '../core/validate.js';
+import { BLOCK_SIZE } from '../core/limits.js';
 import type { DeviceGuard } from './device_guard.js';
 import { destroySlices, M_FIRST_VALUES, SLOT_BYTES, type WeightSlice } from './device_weight.js';
 import { BufferUsage } from './gpu_flags.js';
+import { groupWords, groupWordsPerRow, stepWords, type WeightData } from './group_words.js';
 
 /** Large enough for full speed, small enough to report progress and to bound the staging memory of the device. */
 const PIECE_BYTES = 16 * 2 ** 20;
-
-/** The arrays of a validated weight. */
-export interface WeightData extends WeightShape {
-  readonly layout: ScaleLayout;
-  readonly qdata: Uint8Array;
-  readonly scale: Uint16Array;
-  readonly zeroPoint: Uint16Array;
-}
-
-/** @throws SamebitsError FORM_UNSUPPORTED */
-export function coalescedData(weight: CoalescedInt4Tensor): WeightData {
-  const { qdata, scale, zeroPoint } = defaultParts(weight, 'the webgpu backend');
-  const { n, k, groupSize, nGroups, layout } = weight;
-  return { n, k, groupSize, nGroups, layout, qdata: qdata.data, scale: scale.data, zeroPoint: zeroPoint.data };
-}
 
 /**
  * Copies a validated weight to the device, in pieces, into as many row slices as `maxBindingBytes` asks for.
@@ -37,12 +20,13 @@ export async function uploadSlices(
   maxBindingBytes: number,
   onProgress: (doneBytes: number, totalBytes: number) => void,
 ): Promise<readonly WeightSlice[]> {
-  const { n, k, nGroups } = weight;
+  const { n, k } = weight;
   const rowBytes = k / 2;
+  const groupRowBytes = groupWordsPerRow(weight) * 4;
   const fitting = Math.max(1, Math.floor(maxBindingBytes / rowBytes));
   // Whole blocks of y, where one fits, so that they can be quantized.
   const rowsPerSlice = fitting < BLOCK_SIZE ? fitting : fitting - (fitting % BLOCK_SIZE);
-  const totalBytes = n * rowBytes + n * nGroups * 4;
+  const totalBytes = n * (rowBytes + groupRowBytes);
   const slices: WeightSlice[] = [];
   let doneBytes = 0;
   const write = async (buffer: GPUBuffer, sizeBytes: number, piece: (start: number, end: number) => Uint8Array) => {
@@ -60,13 +44,14 @@ export async function uploadSlices(
       const slice = createSlice(guard, weight, weightExponent, nFirst, rows);
       slices.push(slice.value);
       await slice.accepted;
-      const { qdata, scaleZero } = slice.value;
+      const { qdata, groups } = slice.value;
       await write(qdata, rows * rowBytes, (start, end) =>
         weight.qdata.subarray(nFirst * rowBytes + start, nFirst * rowBytes + end),
       );
-      await write(scaleZero, rows * nGroups * 4, (start, end) =>
-        interleaved(weight, weightExponent, nFirst, rows, start / 4, end / 4),
-      );
+      await write(groups, rows * groupRowBytes, (start, end) => {
+        const words = groupWords(weight, weightExponent, { nFirst, n: rows }, start / 4, end / 4);
+        return new Uint8Array(words.buffer);
+      });
     }
     return slices;
   } catch (error) {
@@ -89,7 +74,7 @@ function createSlice(guard: DeviceGuard, weight: WeightData, weightExponent: num
       nFirst,
       n,
       qdata: device.createBuffer({ label: 'qdata', size: (n * weight.k) / 2, usage }),
-      scaleZero: device.createBuffer({ label: 'scale_zero', size: n * weight.nGroups * 4, usage }),
+      groups: device.createBuffer({ label: 'groups', size: n * groupWordsPerRow(weight) * 4, usage }),
       params,
     };
   });
@@ -101,39 +86,12 @@ function paramWords(weight: WeightData, weightExponent: number, nFirst: number, 
   const words = new Int32Array((1 + M_FIRST_VALUES) * slotWords);
   const blocks = weight.k / BLOCK_SIZE;
   const groupShift = Math.max(0, Math.round(Math.log2(weight.groupSize / BLOCK_SIZE)));
+  const { center } = weight.form;
   const zero = 0;
   words[0] = blocks;
   for (let mFirst = 0; mFirst < M_FIRST_VALUES; mFirst++) {
-    const params = [n, nFirst, weight.n, blocks, groupShift, weightExponent, mFirst, zero];
+    const params = [n, nFirst, weight.n, blocks, groupShift, weightExponent, mFirst, zero, center, stepWords(weight)];
     words.set(params, (1 + mFirst) * slotWords);
   }
   return words;
-}
-
-/** Words first .. end of a slice's scale_zero. */
-function interleaved(
-  weight: WeightData,
-  weightExponent: number,
-  nFirst: number,
-  n: number,
-  first: number,
-  end: number,
-): Uint8Array {
-  const { scale, zeroPoint } = weight;
-  const words = new Uint32Array(end - first);
-  for (let i = first; i < end; i++) {
-    const source =
-      weight.layout === 'coalesced' ? nFirst * weight.nGroups + i : Math.floor(i / n) * weight.n + nFirst + (i % n);
-    words[i - first] = scaled(scale[source]!, -weightExponent) | (scaled(zeroPoint[source]!, 0) << 16);
-  }
-  return new Uint8Array(words.buffer);
-}
-
-/**
- * bf16 bits times 2^exponent; subnormals, before or after, as zeros: the kernel need not look. No scale grows to infinity,
- * since |s| < 2^E_w.
- */
-function scaled(bits: number, exponent: number): number {
-  const biased = (bits >> 7) & 0xff;
-  return biased === 0 || biased + exponent < 1 ? bits & 0x8000 : bits + exponent * 0x80;
 }

@@ -1,6 +1,7 @@
 // The choice of a kernel variant at start-up is made within its bound of time, by whatever clock.
 
 import { expect, type TestContext, test, vi } from 'vitest';
+import { DEFAULT_FORM } from '../../core/forms.js';
 import { BLOCK_SIZE } from '../../core/index.js';
 import { DeviceGuard } from '../../shaders/device_guard.js';
 import type { DotVariant } from '../../shaders/index.js';
@@ -16,7 +17,7 @@ async function entrantsOn(context: TestContext) {
   const guard = new DeviceGuard(device);
   const entrant = async (dot: DotVariant): Promise<Entrant> => {
     const pipelines = new Pipelines(guard, { reduction: 'workgroup', dot });
-    const specialisation = { linears: 1, rows: 1, runSize: BLOCK_SIZE, layout: 'coalesced' } as const;
+    const specialisation = { linears: 1, rows: 1, runSize: BLOCK_SIZE, layout: 'coalesced', form: DEFAULT_FORM } as const;
     return { pipelines, kernel: await pipelines.matmul({ ...specialisation, outputType: 'f32', quantizes: false }) };
   };
   const entrants = [await entrant('packed'), await entrant('unpacked')];

@@ -76,7 +76,7 @@ export async function prepareDequantized(
           gpu.queue.writeBuffer(params, 0, new Uint32Array([firstRow, rows, k, Math.log2(groupSize)]));
           dispatches.push({
             pipeline: dequantize,
-            bindGroup: bind(dequantize, { 0: params, 1: slice.qdata, 2: slice.scaleZero, 3: w }),
+            bindGroup: bind(dequantize, { 0: params, 1: slice.qdata, 2: slice.groups, 3: w }),
             workgroups: [...spread(Math.ceil((rows * k) / WORD_CODES / THREADS)), 1],
           });
           const bindGroup = gpu.createBindGroup({
