@@ -1,6 +1,6 @@
 // Kernels with one planted fault each, compiled from the real sources: the inputs of the suite must catch every one.
 
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   CASES,
   CoalescedInt4Tensor,
@@ -15,11 +15,10 @@ import { type KernelVariant, WebGPUBackend } from '../../shaders/index.js';
 import { MAX_LINEARS, matmulSource, QUANTIZE_SOURCE, READ_SOURCE } from '../../shaders/kernel_sources.js';
 import { hasFixedSubgroups } from '../../shaders/variant_choice.js';
 import { drawSmall, ownDawn, refusal, useDawn } from './webgpu_device.js';
+import { type Edit, plant } from './webgpu_planted.js';
 import { missingFor, VARIANTS } from './webgpu_variants.js';
 
 const dawn = useDawn();
-
-type Edit = readonly [from: string, to: string];
 
 interface Fault {
   readonly name: string;
@@ -131,24 +130,6 @@ const VARIANT_FAULTS: readonly (Fault & KernelVariant)[] = [
     edits: [['extractBits(q, 24u, 8u);', 'i32(b >> 24u);']],
   },
 ];
-
-/** Makes `device` compile edited sources until the test is over. */
-function plant(device: GPUDevice, edits: readonly Edit[]): void {
-  const real = device.createShaderModule;
-  const found = edits.map(() => 0);
-  device.createShaderModule = (descriptor) => {
-    let code = descriptor.code;
-    edits.forEach(([from, to], i) => {
-      found[i] = Math.max(found[i]!, code.split(from).length - 1);
-      code = code.replace(from, () => to);
-    });
-    return real.call(device, { ...descriptor, code });
-  };
-  onTestFinished(() => {
-    device.createShaderModule = real;
-    expect(found).toEqual(edits.map(() => 1));
-  });
-}
 
 /** Subnormal scales beside the least that E_w allows, where alone they would be seen if they did not count as 0. */
 function subnormalScales() {

@@ -17,7 +17,13 @@ async function entrantsOn(context: TestContext) {
   const guard = new DeviceGuard(device);
   const entrant = async (dot: DotVariant): Promise<Entrant> => {
     const pipelines = new Pipelines(guard, { reduction: 'workgroup', dot });
-    const specialisation = { linears: 1, rows: 1, runSize: BLOCK_SIZE, layout: 'coalesced', form: DEFAULT_FORM } as const;
+    const specialisation = {
+      linears: 1,
+      rows: 1,
+      runSize: BLOCK_SIZE,
+      layout: 'coalesced',
+      form: DEFAULT_FORM,
+    } as const;
     return { pipelines, kernel: await pipelines.matmul({ ...specialisation, outputType: 'f32', quantizes: false }) };
   };
   const entrants = [await entrant('packed'), await entrant('unpacked')];
