@@ -32,6 +32,8 @@ export interface BenchReport {
 export interface Benchmark {
   /** Which suite of `samebits bench` this is; absent for its own table. */
   readonly suite?: string;
+  /** Of the weights; absent where it is the default one. */
+  readonly form?: string;
   readonly samebits: string;
   readonly date: string;
   readonly reports: readonly BenchReport[];
@@ -44,14 +46,14 @@ const FILES = import.meta.glob<Benchmark>(['../benchmarks/*.json', '!../benchmar
 
 /**
  * Every recorded benchmark of single shapes with the name of its file; fetched when it is asked for. The page shows the
- * two layouts: a decode step, and the plain kernel between the two, are left out.
+ * two layouts of the default form: a decode step, and the plain kernel between the two, are left out.
  */
 export async function loadBenchmarks(): Promise<readonly (Benchmark & { readonly file: string })[]> {
   const recorded = await Promise.all(
     Object.entries(FILES).map(async ([path, load]) => ({ ...(await load()), file: path.replace('../', '') })),
   );
   return recorded
-    .filter(({ suite }) => suite === undefined || suite === 'shapes')
+    .filter(({ suite, form }) => form === undefined && (suite === undefined || suite === 'shapes'))
     .map((benchmark) => ({
       ...benchmark,
       reports: benchmark.reports.map((report) => ({

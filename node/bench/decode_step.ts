@@ -1,6 +1,7 @@
 // The linears of one decode step of Gemma 4 31B, in launch order, with the dependencies that a step really has: an x is
 // an earlier step's y wherever the shapes allow it. What lies between them in the model (attention, norms) is left out.
 
+import { isNested, STEP_SIZE, type WeightForm } from '../../core/forms.js';
 import { BLOCK_SIZE, bf16FromNumber, Int4Tensor, Random } from '../../core/index.js';
 
 /** One linear: y[1, N] = x[1, K] · wᵀ. */
@@ -15,6 +16,8 @@ export interface DecodeLinear {
   readonly xFrom: number | null;
   /** bf16 where a later step reads it; f32 for the logits. */
   readonly outputType: 'f32' | 'bf16';
+  /** Of the weight, where it is not the default one. */
+  readonly form?: WeightForm;
 }
 
 export const DECODE_SUITE = 'gemma4-31b';
@@ -30,17 +33,23 @@ const FULL_ATTENTION_EVERY = 6;
 const SLIDING = { q: 8192, k: 4096, v: 4096 };
 const FULL = { q: 16_384, k: 2048 };
 
-/** Everything of a step with this many layers, the head last; N and K are divided by `divisor`. */
-export function decodeLinears(layers: number = DECODE_LAYERS, divisor = 1): readonly DecodeLinear[] {
+/**
+ * Everything of a step with this many layers, the head last; N and K are divided by `divisor`, and of a nested form rounded up
+ * to whole steps.
+ */
+export function decodeLinears(layers: number = DECODE_LAYERS, divisor = 1, form?: WeightForm): readonly DecodeLinear[] {
   const linears: DecodeLinear[] = [];
+  const step = form && isNested(form) ? STEP_SIZE : 1;
+  const divided = (size: number) => Math.ceil(size / divisor / step) * step;
   const add = (layer: number | null, name: string, n: number, k: number, xFrom: number | null) =>
     linears.push({
       name: layer === null ? name : `layer ${layer} ${name}`,
       layer,
-      n: n / divisor,
-      k: k / divisor,
+      n: divided(n),
+      k: divided(k),
       xFrom,
       outputType: layer === null ? 'f32' : 'bf16',
+      ...(form ? { form } : {}),
     }) - 1;
   let hidden: number | null = null;
   for (let layer = 0; layer < layers; layer++) {
@@ -58,13 +67,15 @@ export function decodeLinears(layers: number = DECODE_LAYERS, divisor = 1): read
   return linears;
 }
 
-/** Bytes of a weight on the device: 4 bits a code, a bf16 scale and zero point a group. */
-export function decodeWeightBytes({ n, k }: Pick<DecodeLinear, 'n' | 'k'>): number {
-  return (n * k) / 2 + (n * k * 4) / DECODE_GROUP_SIZE;
+/** Bytes of a weight on the device: 4 bits a code, two halves a group, or nested two bytes a group and two halves a step. */
+export function decodeWeightBytes({ n, k, form }: Pick<DecodeLinear, 'n' | 'k' | 'form'>): number {
+  const groups = (n * k) / DECODE_GROUP_SIZE;
+  const groupBytes = form && isNested(form) ? 2 * groups + (n * k * 4) / STEP_SIZE : 4 * groups;
+  return (n * k) / 2 + groupBytes;
 }
 
 /** The standard deviation of codes 0..15 around zero points of 7 and 8. */
-const CODE_DEVIATION = 4.637;
+export const CODE_DEVIATION = 4.637;
 
 /**
  * A random weight [n, k] as a checkpoint holds it. Its outputs are about as large as its inputs, so that a chain of

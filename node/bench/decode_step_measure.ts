@@ -73,7 +73,7 @@ export async function measureDecodeStep(backend: Backend, options: DecodeStepOpt
   };
   try {
     const tensors = drawWeights(linears, onProgress);
-    const contenders = contendersOf(backend);
+    const contenders = contendersOf(backend, linears[0]?.form);
     const { resident, skipped } = await makeResident(contenders, linears, tensors, freeBytes, own, onProgress);
 
     const { plans, buffers } = await recordPlans(backend, linears, resident, own);

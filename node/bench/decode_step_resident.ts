@@ -1,8 +1,9 @@
 // The weights of a whole decode step, resident for one kernel after the other, and what to say when they do not fit.
 
-import { CoalescedInt4Tensor, type DeviceWeight, SamebitsError } from '../../core/index.js';
-import type { Contender, KernelName, WeightInBoth } from './contenders.js';
-import { type DecodeLinear, decodeWeight, decodeWeightBytes, fittingLayers } from './decode_step.js';
+import { type DeviceWeight, SamebitsError } from '../../core/index.js';
+import { type Contender, inBoth, type KernelName, type WeightInBoth } from './contenders.js';
+import { DECODE_GROUP_SIZE, type DecodeLinear, decodeWeight, decodeWeightBytes, fittingLayers } from './decode_step.js';
+import { formWeight } from './form_weight.js';
 
 /** A kernel with every weight of the step. */
 export interface ResidentKernel {
@@ -42,8 +43,11 @@ export function drawWeights(
     const key = shapeKey(linear);
     if (weights.has(key)) continue;
     onProgress(`drawing ${key}`);
-    const native = decodeWeight(linear.n, linear.k);
-    weights.set(key, { native, coalesced: CoalescedInt4Tensor.fromInt4Tensor(native) });
+    const { n, k, form } = linear;
+    const drawn = form
+      ? { native: null, coalesced: formWeight(form, n, k, DECODE_GROUP_SIZE) }
+      : inBoth(decodeWeight(n, k));
+    weights.set(key, drawn);
   }
   return weights;
 }

@@ -1,10 +1,12 @@
 // A decoder with every dimension of Gemma 4 31B and random weights: what a whole step takes, attention and norms included.
 
+import { isNested, STEP_SIZE, type WeightForm } from '../../core/forms.js';
 import { bf16FromNumber, CoalescedInt4Tensor, Random } from '../../core/index.js';
 import type { DecoderSource } from '../../core/model/decoder_backend.js';
 import type { DecoderConfig, LayerConfig } from '../../core/model/decoder_config.js';
 import { linearShape, vectorLength } from '../../core/model/weight_shapes.js';
-import { DECODE_LAYERS, decodeWeight } from './decode_step.js';
+import { DECODE_GROUP_SIZE, DECODE_LAYERS, decodeWeight } from './decode_step.js';
+import { formWeight } from './form_weight.js';
 
 const HIDDEN = 5376;
 const INTERMEDIATE = 21_504;
@@ -33,16 +35,21 @@ const FULL: LayerConfig = {
 /** Values that the embedding is made of, again and again; no multiple of a row. */
 const EMBEDDING_VALUES = 1_048_573;
 
-/** @param divisor of every width but that of a head: 1, or more for a software device */
-export function decoder31b(layers: number = DECODE_LAYERS, divisor = 1): DecoderConfig {
+/**
+ * @param divisor of every width but that of a head: 1, or more for a software device
+ * @param form of the weights: a nested one has widths of whole steps
+ */
+export function decoder31b(layers: number = DECODE_LAYERS, divisor = 1, form?: WeightForm): DecoderConfig {
+  const step = form && isNested(form) ? STEP_SIZE : 1;
+  const width = (size: number) => Math.ceil(size / divisor / step) * step;
   const divided = (layer: LayerConfig): LayerConfig => ({
     ...layer,
     heads: layer.heads / divisor,
     keyValueHeads: Math.max(1, layer.keyValueHeads / divisor),
   });
   return {
-    hiddenSize: HIDDEN / divisor,
-    intermediateSize: INTERMEDIATE / divisor,
+    hiddenSize: width(HIDDEN),
+    intermediateSize: width(INTERMEDIATE),
     vocabularySize: VOCABULARY / divisor,
     maxPositions: VOCABULARY,
     rmsNormEpsilon: 1e-6,
@@ -56,7 +63,7 @@ export function decoder31b(layers: number = DECODE_LAYERS, divisor = 1): Decoder
 }
 
 /** Linears of one shape have equal weights, each in memory of its own; norms leave what they scale to unit size. */
-export function syntheticDecoder(config: DecoderConfig): DecoderSource {
+export function syntheticDecoder(config: DecoderConfig, form?: WeightForm): DecoderSource {
   const weights = new Map<string, CoalescedInt4Tensor>();
   const one = bf16FromNumber(1);
   let values: Uint16Array | undefined;
@@ -65,7 +72,9 @@ export function syntheticDecoder(config: DecoderConfig): DecoderSource {
     linear: async (name, layer) => {
       const { n, k } = linearShape(config, name, layer);
       const key = `${n}x${k}`;
-      const weight = weights.get(key) ?? CoalescedInt4Tensor.fromInt4Tensor(decodeWeight(n, k));
+      const draw = () =>
+        form ? formWeight(form, n, k, DECODE_GROUP_SIZE) : CoalescedInt4Tensor.fromInt4Tensor(decodeWeight(n, k));
+      const weight = weights.get(key) ?? draw();
       weights.set(key, weight);
       return weight;
     },

@@ -1,5 +1,6 @@
 // Whole steps of a decoder on one backend: the cache filled by running tokens, then each context timed by every clock.
 
+import type { WeightForm } from '../../core/forms.js';
 import { type Backend, type BackendName, type DeviceInfo, outputDigest, Random } from '../../core/index.js';
 import type { DeviceCache, DeviceDecoder } from '../../core/model/decoder_backend.js';
 import { type DecoderConfig, TOKENS_PER_STEP } from '../../core/model/decoder_config.js';
@@ -46,6 +47,8 @@ export interface DecoderReport {
 
 export interface DecoderMeasureOptions {
   readonly config: DecoderConfig;
+  /** Of the weights, where it is not the default one. */
+  readonly form?: WeightForm;
   /** Ascending. */
   readonly contexts: readonly number[];
   readonly replays: number;
@@ -55,10 +58,10 @@ export interface DecoderMeasureOptions {
 const WARM_UPS = 3;
 
 export async function measureDecoder(backend: Backend, options: DecoderMeasureOptions): Promise<DecoderReport> {
-  const { config, contexts, replays } = options;
+  const { config, form, contexts, replays } = options;
   const onProgress = (what: string) => options.onProgress(`${backend.name}: ${what}`);
   const start = performance.now();
-  const decoder = await backend.loadDecoder(syntheticDecoder(config), {
+  const decoder = await backend.loadDecoder(syntheticDecoder(config, form), {
     onProgress: (done, total) => onProgress(`loading, ${((100 * done) / total).toFixed(0)} %`),
   });
   try {

@@ -3,17 +3,16 @@
 import {
   type Backend,
   type BitDifference,
-  CoalescedInt4Tensor,
+  type CoalescedInt4Tensor,
   type DeviceBuffer,
   type DeviceWeight,
   drawActivations,
   firstDifference,
-  type Int4Tensor,
   int4PlainMM,
   type Plan,
   type ScaleLayout,
 } from '../../core/index.js';
-import type { Contender, KernelName } from './contenders.js';
+import type { Contender, KernelName, WeightInBoth } from './contenders.js';
 import { type Spread, spreadOf } from './spread.js';
 import { sampleRows } from './synthetic_weight.js';
 
@@ -73,26 +72,25 @@ export interface ShapeOptions {
 export async function measureShape(
   backend: Backend,
   shape: Omit<BenchShape, 'm'>,
-  weight: Int4Tensor,
+  weight: WeightInBoth,
   options: ShapeOptions,
 ): Promise<Measurement[]> {
-  const { n, k, groupSize } = shape;
-  const both = { native: weight, coalesced: CoalescedInt4Tensor.fromInt4Tensor(weight) };
+  const { coalesced } = weight;
   const rotationBytes = Math.max(backend.benchmark.cacheSizeBytes * CACHE_MULTIPLE, DEFAULT_ROTATION_BYTES);
-  const copies = backend.device.isSoftware ? 1 : Math.max(2, Math.ceil(rotationBytes / weightBytes(n, k, groupSize)));
-  const sampled = sampleRows(both.coalesced, SAMPLED_ROWS);
+  const copies = backend.device.isSoftware ? 1 : Math.max(2, Math.ceil(rotationBytes / coalesced.sizeBytes));
+  const sampled = sampleRows(coalesced, SAMPLED_ROWS);
   const owned: { dispose(): void }[] = [];
   try {
     const resident: ResidentContender[] = [];
     for (const { kernel, layout, upload } of options.contenders) {
       const weights: DeviceWeight[] = [];
-      for (let i = 0; i < copies; i++) weights.push(own(owned, await upload(both)));
+      for (let i = 0; i < copies; i++) weights.push(own(owned, await upload(weight)));
       resident.push({ kernel, layout, weights });
     }
     const measurements: Measurement[] = [];
     for (const m of options.rows) {
       options.onProgress?.(m);
-      measurements.push(await measureRows(backend, { ...shape, m }, both.coalesced, sampled, resident, options));
+      measurements.push(await measureRows(backend, { ...shape, m }, coalesced, sampled, resident, options));
     }
     return measurements;
   } finally {
@@ -113,7 +111,7 @@ async function measureRows(
   resident: readonly ResidentContender[],
   { roofGBps, replays }: ShapeOptions,
 ): Promise<Measurement> {
-  const { n, k, groupSize, m } = shape;
+  const { n, k, m } = shape;
   const x = drawActivations({ name: `bench ${n}x${k} m${m}`, m, k, activations: 'plain' });
   const owned: { dispose(): void }[] = [];
   try {
@@ -140,7 +138,7 @@ async function measureRows(
         samples[i]!.push(...elapsedUs.map((us) => us / copies));
       }
     }
-    const neededBytes = weightBytes(n, k, groupSize) + m * k * 2 + m * n * 4;
+    const neededBytes = weight.sizeBytes + m * k * 2 + m * n * 4;
     const timings = resident.map(({ kernel, layout }, i): Timing => {
       const spread = spreadOf(samples[i]!);
       const bandwidthGBps = neededBytes / spread.medianUs / 1000;
@@ -150,10 +148,6 @@ async function measureRows(
   } finally {
     for (const resource of owned.reverse()) resource.dispose();
   }
-}
-
-function weightBytes(n: number, k: number, groupSize: number): number {
-  return (n * k) / 2 + (n * k * 4) / groupSize;
 }
 
 /** The plan of each kernel against the reference on sampled rows, and every copy of every kernel against each other on all. */

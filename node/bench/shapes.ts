@@ -1,9 +1,10 @@
 // The shapes that are timed one by one, and the suite that takes each of them with every kernel and M = 1, 2, 3, 4.
 
-import type { Backend, BackendName, DeviceInfo } from '../../core/index.js';
-import { formatDifference } from '../../core/index.js';
+import type { WeightForm } from '../../core/forms.js';
+import { type Backend, type BackendName, type DeviceInfo, formatDifference } from '../../core/index.js';
 import { formatTable } from '../table.js';
-import { contendersOf, KERNEL_TITLES } from './contenders.js';
+import { contendersOf, inBoth, KERNEL_TITLES } from './contenders.js';
+import { formWeight } from './form_weight.js';
 import type { GpuState } from './gpu_state.js';
 import { type Measurement, measureShape } from './measure.js';
 import { readRoof, warmUp } from './roof.js';
@@ -38,12 +39,16 @@ export interface ShapesReport {
   readonly measurements: readonly Measurement[];
 }
 
-/** @param shapes other ones than the five large linears, or the two small ones of a software device */
+/**
+ * @param shapes other ones than the five large linears, or the two small ones of a software device
+ * @param form of the weights, where it is not the default one
+ */
 export async function runShapes(
   backend: Backend,
   replays: number,
   onProgress: (what: string) => void = () => {},
   shapes: readonly NamedShape[] = backend.device.isSoftware ? SOFTWARE_SHAPES : HARDWARE_SHAPES,
+  form?: WeightForm,
 ): Promise<ShapesReport> {
   const { name, device } = backend;
   onProgress(`${name}: reading memory`);
@@ -52,10 +57,12 @@ export async function runShapes(
   const measurements: Measurement[] = [];
   for (const [label, n, k] of shapes) {
     onProgress(`${name}: ${n}x${k}`);
-    const weight = syntheticWeight(n, k, GROUP_SIZE);
+    const weight = form
+      ? { native: null, coalesced: formWeight(form, n, k, GROUP_SIZE) }
+      : inBoth(syntheticWeight(n, k, GROUP_SIZE));
     const shape = { label, n, k, groupSize: GROUP_SIZE };
     const report = (m: number) => onProgress(`${name}: ${n}x${k}, M = ${m}`);
-    const options = { contenders: contendersOf(backend), rows: ROWS, roofGBps, replays, onProgress: report };
+    const options = { contenders: contendersOf(backend, form), rows: ROWS, roofGBps, replays, onProgress: report };
     measurements.push(...(await measureShape(backend, shape, weight, options)));
   }
   return { backend: name, device, driver: device.details['driver'] ?? null, clocks, roofGBps, measurements };

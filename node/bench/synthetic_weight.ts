@@ -1,7 +1,7 @@
 // Weights for the benchmark: random codes at memory speed, and a sample of rows that the reference can check.
 
-import { defaultParts } from '../../core/coalesced_parts.js';
-import { GroupNumbers } from '../../core/forms.js';
+import { partsOf } from '../../core/coalesced_parts.js';
+import { GroupNumbers, type Groups, STEP_SIZE } from '../../core/forms.js';
 import { bf16FromNumber, CoalescedInt4Tensor, Int4Tensor, Random } from '../../core/index.js';
 import { reachOf } from '../../core/weight_exponent.js';
 
@@ -37,7 +37,7 @@ export function sampleRows(
   weight: CoalescedInt4Tensor,
   count: number,
 ): { readonly rows: readonly number[]; readonly sample: CoalescedInt4Tensor } {
-  const { n, k, nGroups, groupSize } = weight;
+  const { n, k, nGroups } = weight;
   const chosen = new Set<number>([rowOfLargestReach(weight)]);
   for (let i = 0; i < Math.min(count, n); i++) chosen.add(Math.floor((i * n) / Math.min(count, n)));
   chosen.add(n - 1);
@@ -48,21 +48,21 @@ export function sampleRows(
     });
     return out;
   };
-  const { layout, qdata, scale, zeroPoint } = defaultParts(weight, 'the benchmark');
-  const scaleShape = [rows.length, nGroups];
-  const size = rows.length * nGroups;
-  const sample = new CoalescedInt4Tensor({
-    layout,
-    groupSize,
-    qdata: {
-      dtype: 'u8',
-      shape: [rows.length, k / 2],
-      data: gather(qdata.data, new Uint8Array((rows.length * k) / 2), k / 2),
-    },
-    scale: { dtype: 'bf16', shape: scaleShape, data: gather(scale.data, new Uint16Array(size), nGroups) },
-    zeroPoint: { dtype: 'bf16', shape: scaleShape, data: gather(zeroPoint.data, new Uint16Array(size), nGroups) },
-  });
-  return { rows, sample };
+  const bytes = (source: Uint8Array, width: number) => gather(source, new Uint8Array(rows.length * width), width);
+  const halves = (source: Uint16Array, width: number) => gather(source, new Uint16Array(rows.length * width), width);
+  const { scale, second, steps } = weight.groups;
+  const perRow = k / STEP_SIZE;
+  const groups: Groups = steps
+    ? {
+        scale: bytes(scale, nGroups),
+        second: bytes(second, nGroups),
+        steps: { scale: halves(steps.scale, perRow), second: halves(steps.second, perRow) },
+      }
+    : { scale: halves(scale, nGroups), second: halves(second, nGroups), steps: null };
+  const { groupSize, form } = weight;
+  const qdata = bytes(weight.qdata, k / 2);
+  const parts = partsOf({ n: rows.length, k, groupSize, nGroups, form, qdata, groups });
+  return { rows, sample: new CoalescedInt4Tensor(parts) };
 }
 
 function rowOfLargestReach(weight: CoalescedInt4Tensor): number {

@@ -4,7 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type Backend, formatDifference, type PassedOver, SamebitsError } from '../../core/index.js';
 import { version } from '../../package.json';
 import { backendOption, selectedBackends } from '../backend_option.js';
-import { contendersOf } from '../bench/contenders.js';
+import { contendersOf, inBoth } from '../bench/contenders.js';
 import { DECODE_LAYERS, DECODE_SUITE } from '../bench/decode_step.js';
 import { type Measurement, measureShape } from '../bench/measure.js';
 import { HARDWARE_SHAPES, SOFTWARE_SHAPES } from '../bench/shapes.js';
@@ -14,9 +14,10 @@ import { openAvailable } from '../open_available.js';
 import { terminalProgress } from '../progress.js';
 import { formatTable } from '../table.js';
 import { benchDecoder } from './bench_decoder.js';
+import { addFormOptions, type FormOptions, formOf } from './bench_form.js';
 import { benchSuite, refuseBesideSuite, SUITES, type Suite } from './bench_suite.js';
 
-interface BenchOptions {
+interface BenchOptions extends FormOptions {
   readonly backend?: readonly string[];
   readonly shapes?: readonly (readonly [n: number, k: number])[];
   readonly groupSize: number;
@@ -40,8 +41,7 @@ const ROOF_BYTES = { hardware: 4e9, software: 64e6 };
 const REPLAYS = { hardware: 40, software: 8 };
 
 export function registerBench(program: Command): void {
-  program
-    .command('bench')
+  addFormOptions(program.command('bench'))
     .description('verify, then time both layouts on every available backend against a measured read roof')
     .addOption(backendOption())
     .option('--shapes <NxK,...>', 'shapes instead of the built-in ones', parseShapes)
@@ -99,6 +99,8 @@ async function bench(options: BenchOptions, given: readonly string[]): Promise<v
   const { suite, backend: named } = options;
   if (suite) refuseBesideSuite(suite, given);
   else if (options.layers !== undefined) throw withoutSuite('--layers');
+  else if (options.form !== undefined || options.dtype !== undefined) throw formWithoutSuite();
+  const form = formOf(options);
   if (options.decode && suite !== DECODE_SUITE) throw withoutSuite('--decode');
   if (options.decode && options.layers === 0) throw withoutLayers();
   // The reference is no contender, and would take days for what a suite holds.
@@ -107,8 +109,8 @@ async function bench(options: BenchOptions, given: readonly string[]): Promise<v
   try {
     if (suite) {
       if (backends.length === 0) throw nothingToTime(unavailable);
-      if (options.decode) return await benchDecoder({ backends, unavailable }, options);
-      return await benchSuite({ backends, unavailable }, { ...options, suite });
+      if (options.decode) return await benchDecoder({ backends, unavailable }, options, form);
+      return await benchSuite({ backends, unavailable }, { ...options, suite }, form);
     }
     const reports: BackendReport[] = [];
     for (const backend of backends) {
@@ -142,7 +144,7 @@ async function benchBackend(backend: Backend, options: BenchOptions): Promise<Ba
     const measurements: Measurement[] = [];
     const contenders = contendersOf(backend).filter(({ kernel }) => kernel !== 'plain');
     for (const [label, n, k] of shapes) {
-      const weight = syntheticWeight(n, k, options.groupSize);
+      const weight = inBoth(syntheticWeight(n, k, options.groupSize));
       const onProgress = (m: number) => progress.update(`${backend.name}: ${n}x${k}, M = ${m}`);
       const { rows, groupSize } = options;
       const shape = { label, n, k, groupSize };
@@ -203,6 +205,15 @@ function withoutSuite(option: string): SamebitsError {
     rule: `${option} belongs to the decode step`,
     expected: `--suite ${DECODE_SUITE} beside it`,
     got: `${option} without it`,
+    fix: `Add '--suite ${DECODE_SUITE}'.`,
+  });
+}
+
+function formWithoutSuite(): SamebitsError {
+  return new SamebitsError('ARGUMENT_INVALID', {
+    rule: '--form and --dtype belong to a suite',
+    expected: `--suite ${SUITES.join(' or ')} beside them`,
+    got: 'neither',
     fix: `Add '--suite ${DECODE_SUITE}'.`,
   });
 }

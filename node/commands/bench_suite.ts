@@ -1,5 +1,6 @@
 // samebits bench --suite: a whole decode step, or every large linear, all kernels of every backend in one run.
 
+import { describeForm, type WeightForm } from '../../core/forms.js';
 import { type Backend, SamebitsError } from '../../core/index.js';
 import { DECODE_LAYERS, DECODE_SUITE, decodeLinears, MINIATURE } from '../bench/decode_step.js';
 import { measureDecodeStep } from '../bench/decode_step_measure.js';
@@ -10,6 +11,7 @@ import { formatShapes, runShapes, SHAPES_SUITE, type ShapesReport } from '../ben
 import { EXIT } from '../exit_codes.js';
 import type { Available } from '../open_available.js';
 import { type Progress, terminalProgress } from '../progress.js';
+import { formField } from './bench_form.js';
 
 export const SUITES = [DECODE_SUITE, SHAPES_SUITE] as const;
 export type Suite = (typeof SUITES)[number];
@@ -26,12 +28,20 @@ const REPLAYS = { hardware: 80, software: 4 };
 
 /**
  * Runs a suite on each backend in turn, CUDA first, and prints it.
+ * @param form of the weights, where it is not the default one
  * @throws SamebitsError DEVICE_OUT_OF_MEMORY with the layers that would fit
  */
-export async function benchSuite({ backends, unavailable }: Available, options: SuiteOptions): Promise<void> {
+export async function benchSuite(
+  { backends, unavailable }: Available,
+  options: SuiteOptions,
+  form?: WeightForm,
+): Promise<void> {
   const { suite } = options;
-  if (!options.json)
-    process.stdout.write(`suite ${suite}, M = ${suite === SHAPES_SUITE ? '1, 2, 3, 4' : '1'}, group size 32\n\n`);
+  if (!options.json) {
+    const rows = suite === SHAPES_SUITE ? '1, 2, 3, 4' : '1';
+    const named = form ? `, ${describeForm(form)}` : '';
+    process.stdout.write(`suite ${suite}, M = ${rows}, group size 32${named}\n\n`);
+  }
   const progress = terminalProgress();
   const results: SuiteResult[] = [];
   const { date, ...from } = provenance();
@@ -41,8 +51,8 @@ export async function benchSuite({ backends, unavailable }: Available, options: 
       const before = results.map(({ report }) => report);
       const result =
         suite === SHAPES_SUITE
-          ? await shapesOf(backend, replays, progress)
-          : await decodeStepOf(backend, options.layers, replays, before, progress);
+          ? await shapesOf(backend, form, replays, progress)
+          : await decodeStepOf(backend, form, options.layers, replays, before, progress);
       progress.clear();
       results.push(result);
       if (!options.json) process.stdout.write(`${result.text}\n`);
@@ -52,7 +62,9 @@ export async function benchSuite({ backends, unavailable }: Available, options: 
   }
   if (options.json) {
     const reports = results.map(({ report }) => report);
-    process.stdout.write(`${JSON.stringify({ suite, ...from, date, reports, unavailable }, null, 1)}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ suite, ...formField(form), ...from, date, reports, unavailable }, null, 1)}\n`,
+    );
   } else {
     for (const { name, reason } of unavailable) process.stdout.write(`${name}: SKIPPED (${reason})\n`);
   }
@@ -67,8 +79,13 @@ interface SuiteResult {
   readonly isWrong: boolean;
 }
 
-async function shapesOf(backend: Backend, replays: number, progress: Progress): Promise<SuiteResult> {
-  const report = await runShapes(backend, replays, progress.update);
+async function shapesOf(
+  backend: Backend,
+  form: WeightForm | undefined,
+  replays: number,
+  progress: Progress,
+): Promise<SuiteResult> {
+  const report = await runShapes(backend, replays, progress.update, undefined, form);
   const isWrong = report.measurements.some(({ difference }) => difference !== null);
   return { report, text: formatShapes(report), isWrong };
 }
@@ -76,6 +93,7 @@ async function shapesOf(backend: Backend, replays: number, progress: Progress): 
 /** @param before what the backends before this one showed */
 async function decodeStepOf(
   backend: Backend,
+  form: WeightForm | undefined,
   layers: number | undefined,
   replays: number,
   before: readonly SuiteResult['report'][],
@@ -83,7 +101,7 @@ async function decodeStepOf(
 ): Promise<SuiteResult> {
   const { isSoftware } = backend.device;
   const divisor = isSoftware ? MINIATURE.divisor : 1;
-  const linears = decodeLinears(layers ?? (isSoftware ? MINIATURE.layers : DECODE_LAYERS), divisor);
+  const linears = decodeLinears(layers ?? (isSoftware ? MINIATURE.layers : DECODE_LAYERS), divisor, form);
   progress.update(`${backend.name}: reading memory`);
   const clocks = await warmUp(backend);
   const firstGBps = await readRoof(backend);
@@ -104,8 +122,8 @@ export function refuseBesideSuite(suite: Suite, given: readonly string[]): void 
     rule: `--suite ${suite} fixes its own shapes, rows and group size`,
     expected:
       suite === DECODE_SUITE
-        ? 'at most --layers, --replays, --backend and --json beside it'
-        : 'at most --replays, --backend and --json beside it',
+        ? 'at most --layers, --form, --dtype, --replays, --backend and --json beside it'
+        : 'at most --form, --dtype, --replays, --backend and --json beside it',
     got: ignored.join(', '),
     fix: `Leave out ${ignored.join(' and ')}, or --suite.`,
   });

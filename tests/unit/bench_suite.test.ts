@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type WeightForm, weightForm } from '../../core/forms.js';
 import type { DecodeLinear } from '../../node/bench/decode_step.js';
 import { parseGpuStates } from '../../node/bench/gpu_state.js';
 import { commitOf } from '../../node/bench/provenance.js';
@@ -18,10 +19,13 @@ import { type Impostor, ImpostorBackend } from './impostor_backend.js';
 vi.mock('../../node/open_available.js');
 vi.mock('../../node/bench/decode_step.js', async (original) => ({
   ...(await original<object>()),
-  decodeLinears: (layers: number): readonly DecodeLinear[] => [
-    { name: 'layer 0 q', layer: 0, n: 64, k: 64, xFrom: null, outputType: 'bf16' },
-    { name: `head after ${layers}`, layer: null, n: 100, k: 64, xFrom: 0, outputType: 'f32' },
-  ],
+  decodeLinears: (layers: number, _divisor: number, form?: WeightForm): readonly DecodeLinear[] => {
+    const ofForm = form ? { form } : {};
+    return [
+      { name: 'layer 0 q', layer: 0, n: 256, k: 256, xFrom: null, outputType: 'bf16', ...ofForm },
+      { name: `head after ${layers}`, layer: null, n: 100, k: 256, xFrom: 0, outputType: 'f32', ...ofForm },
+    ];
+  },
 }));
 
 let out = '';
@@ -161,6 +165,53 @@ describe('--suite shapes', () => {
         ]),
       ]),
     );
+  });
+});
+
+describe('--form', () => {
+  test.each([
+    ['zero', 'f16', 'zero, f16'],
+    ['offset', 'bf16', 'offset, bf16'],
+    ['nested-zero', 'f16', 'nested-zero'],
+    ['nested-offset', 'f16', 'nested-offset'],
+  ] as const)('%s of %s times the kernel in use alone, on the bytes of that form', async (kind, dtype, named) => {
+    const argv = ['--suite', 'gemma4-31b', '--replays', '4', '--form', kind, '--dtype', dtype];
+    await run([{}], ...argv);
+    expect(out).toMatch(new RegExp(`^suite gemma4-31b, M = 1, group size 32, ${named}\n`));
+    out = '';
+    await run([{}], ...argv, '--json');
+    const { form, reports } = JSON.parse(out);
+    expect(form).toBe(named);
+    expect(reports[0].kernels.map(({ kernel }: { kernel: string }) => kernel)).toEqual(['samebits']);
+    const bitsOfWeight = kind.startsWith('nested') ? 4.625 : 5;
+    expect(reports[0].weightBytes).toBe((bitsOfWeight / 8) * 356 * 256);
+  });
+
+  test('shapes are rated by the bytes of the form', async () => {
+    const form = weightForm('nested-offset', 'f16', 0);
+    const { measurements } = await runShapes(new ImpostorBackend(), 4, () => {}, [['tiny', 96, 256]], form);
+    for (const { m, timings } of measurements) {
+      expect(timings.map(({ kernel }) => kernel)).toEqual(['samebits']);
+      const { bandwidthGBps, medianUs } = timings[0]!;
+      expect(bandwidthGBps * medianUs * 1000).toBeCloseTo((4.625 / 8) * 96 * 256 + m * (256 * 2 + 96 * 4), 6);
+    }
+  });
+
+  test('that names the default one is a run as without it', async () => {
+    await run([{}], '--suite', 'gemma4-31b', '--replays', '4', '--form', 'zero', '--dtype', 'bf16', '--json');
+    const record = JSON.parse(out);
+    expect(record).not.toHaveProperty('form');
+    expect(record.reports[0].kernels).toHaveLength(3);
+  });
+
+  test.each([
+    ['ARGUMENT_INVALID', ['--form', 'offset']],
+    ['ARGUMENT_INVALID', ['--dtype', 'f16']],
+    ['FORM_UNKNOWN', ['--suite', 'shapes', '--form', 'nested-zero', '--dtype', 'bf16']],
+    ['commander.invalidArgument', ['--suite', 'shapes', '--form', 'affine']],
+  ])('%s: %j', async (code, argv) => {
+    await expect(run([{}], ...argv)).rejects.toThrow(expect.objectContaining({ code }));
+    expect(out).toBe('');
   });
 });
 
