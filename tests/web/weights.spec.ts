@@ -4,11 +4,16 @@ import { readFileSync } from 'node:fs';
 import { expect, type Page, test } from '@playwright/test';
 import {
   CoalescedInt4Tensor,
+  describeForm,
+  drawFormWeight,
+  FORM_CASES,
   fileInputs,
   int4PlainMM,
+  MemorySink,
   openSamebitsFile,
   outputDigest,
   quantizeInt4,
+  writeSamebitsFile,
 } from '../../core/index.js';
 import { openFileSource } from '../../node/file_source.js';
 import { entry, fileBytes, tag } from '../unit/checkpoint_bytes.js';
@@ -84,6 +89,33 @@ test('shows the refusal of an old-layout file, and repacks it', async ({ page })
   await drop(page, [{ name: 'lying.safetensors', bytes: fileBytes(header, new Uint8Array(640)) }]);
   await settled(page, 'weights', READ);
   await expect(page.locator('.refusal')).toHaveAttribute('data-code', 'LAYOUT_NATIVE_SCALE');
+});
+
+test('lists and multiplies by weights of other forms', async ({ page }) => {
+  await page.goto('./');
+  const forms = new Map(FORM_CASES.map(({ form }) => [describeForm(form), form]));
+  const weights = new Map(
+    [...forms].map(([name, form]) => {
+      const weight = drawFormWeight({ name, form, n: 12, k: 512, groupSize: 32, weights: 'signed' });
+      return [name.replaceAll(/\W+/g, '-'), weight];
+    }),
+  );
+  const sink = new MemorySink();
+  await writeSamebitsFile(sink, { weights });
+  await drop(page, [{ name: 'forms.safetensors', bytes: sink.bytes }]);
+  expect(await settled(page, 'weights', READ)).toContain(`${weights.size} weights to use`);
+  // Each form takes the software adapter seconds to compile.
+  for (const name of ['offset-f16', 'nested-zero']) {
+    const weight = weights.get(name)!;
+    const row = page.locator('#weights tbody tr').filter({ has: page.locator(`th:text-is("${name}")`) });
+    await expect(row).toContainText(`int4, ${describeForm(weight.form)}, g 32`);
+    await page.getByRole('button', { name: `Multiply: ${name}`, exact: true }).click();
+    await settled(page, 'weights', DONE);
+    const card = page.locator('#weights .card').filter({ hasText: name });
+    await expect(card).toHaveAttribute('data-state', 'equal');
+    await expect(card).toHaveAttribute('data-sha256', digests(name, weight));
+    await expect(card).toContainText(describeForm(weight.form));
+  }
 });
 
 test('reads GGUF', async ({ page }) => {

@@ -100,6 +100,8 @@ export interface ListedTensor {
   readonly use: 'packed' | 'packable' | 'plain' | 'refused';
   /** Of a packed or packable weight that has 4 bits already. */
   readonly groupSize?: number;
+  /** Of a packed weight, for people. */
+  readonly form?: string;
   /** Why it is packed or not. */
   readonly reason: string;
   readonly failure?: Failure;
@@ -155,6 +157,8 @@ export interface PackResult {
   readonly change?: WeightChange;
   readonly sourceBytes: number;
   readonly packedBytes: number;
+  /** What the packed weight keeps of a group, for people. */
+  readonly form: string;
   /** A samebits file with this one weight; undefined for a weight that was packed already. */
   readonly file?: Blob;
   readonly elapsedMs: number;

@@ -57,7 +57,8 @@ export function weightsList({ tensors, count }: Listing, onPick: (tensor: Listed
 }
 
 function row(tensor: ListedTensor, onPick: (tensor: ListedTensor) => void): HTMLElement {
-  const { name, dtype, shape, sizeBytes, use, reason, groupSize } = tensor;
+  const { name, dtype, shape, sizeBytes, use, reason, groupSize, form } = tensor;
+  const type = [dtype, ...(form === undefined ? [] : [form]), ...(groupSize === undefined ? [] : [`g ${groupSize}`])];
   const isUsable = use === 'packed' || use === 'packable';
   const verb = use === 'packed' ? 'Multiply' : 'Pack and multiply';
   const label = `${verb}: ${name}`;
@@ -69,7 +70,7 @@ function row(tensor: ListedTensor, onPick: (tensor: ListedTensor) => void): HTML
     'tr',
     { 'data-use': use },
     element('th', { scope: 'row' }, name),
-    element('td', {}, groupSize === undefined ? dtype : `${dtype}, g ${groupSize}`),
+    element('td', {}, type.join(', ')),
     element('td', {}, shape.map(inCount).join(' × ')),
     element('td', {}, inBytes(sizeBytes)),
     element(

@@ -7,7 +7,7 @@ import { inBytes, inCount, inTime } from '../figures.js';
 
 /** @param ownUrl makes an address for the packed file; its owner revokes it */
 export function weightsResult(result: PackResult, ownUrl: (file: Blob) => string): HTMLElement {
-  const { name, n, k, groupSize, device, products, change, sourceBytes, packedBytes, file, elapsedMs } = result;
+  const { name, n, k, groupSize, form, device, products, change, sourceBytes, packedBytes, file, elapsedMs } = result;
   const different = products.find(({ difference }) => difference);
   const rows = products.map(({ m }) => m).join(' and ');
   const verdict = different?.difference
@@ -17,6 +17,7 @@ export function weightsResult(result: PackResult, ownUrl: (file: Blob) => string
       : `${device} and the CPU reference agree on every bit, for M = ${rows}.`;
   const facts: (readonly [string, string])[] = [
     ['Shape', `${inCount(n)} × ${inCount(k)}, groups of ${groupSize}`],
+    ['Form', form],
     ['Packed size', change ? `${inBytes(packedBytes)}, from ${inBytes(sourceBytes)}` : inBytes(packedBytes)],
   ];
   if (change) {

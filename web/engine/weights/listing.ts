@@ -2,8 +2,10 @@
 
 import { findWeights } from '../../../core/checkpoint/importers.js';
 import { LayoutChoice } from '../../../core/checkpoint/layout_choice.js';
+import { packedSizeBytes } from '../../../core/checkpoint/packed_parts.js';
 import {
   asSamebitsFile,
+  describeForm,
   type Layout,
   type ModelCheckpoint,
   planConversion,
@@ -20,14 +22,16 @@ const MAX_LISTED = 2000;
 
 export function listPacked(name: string, sizeBytes: number, file: SamebitsFile): Listing {
   const tensors: ListedTensor[] = [];
-  for (const [weightName, { n, k, groupSize, nGroups }] of file.weights) {
+  for (const [weightName, packed] of file.weights) {
+    const { n, k, groupSize, form } = packed;
     tensors.push({
       name: weightName,
       dtype: 'int4',
       shape: [n, k],
-      sizeBytes: (n * k) / 2 + 4 * n * nGroups,
+      sizeBytes: packedSizeBytes(packed),
       use: 'packed',
       groupSize,
+      form: describeForm(form),
       reason: 'packed already',
     });
   }

@@ -4,6 +4,7 @@ import { planSamebitsFile } from '../../../core/checkpoint/samebits_writer.js';
 import {
   asSamebitsFile,
   type CoalescedInt4Tensor,
+  describeForm,
   isTagged,
   type Layout,
   MemorySink,
@@ -74,6 +75,7 @@ export class OpenModel {
       ...(await multiply(name, weight, context)),
       sourceBytes,
       packedBytes,
+      form: describeForm(weight.form),
       ...(change && { change }),
       ...(file && { file }),
       elapsedMs,
