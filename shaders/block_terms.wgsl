@@ -35,11 +35,9 @@ fn half_value(bits: u32) -> f32 {
   if !F16 {
     return bitcast<f32>(bits);
   }
-  let magnitude = (bits & 0x7fff0000u) >> 3u;
-  // A subnormal is short of the leading one that the least exponent would give it; taking that off again is exact.
-  let is_subnormal = magnitude < 0x00800000u;
-  let normal = bitcast<f32>(magnitude + select(F16_BIAS, F16_BIAS + 0x00800000u, is_subnormal));
-  let value = normal - select(0.0, F16_MIN_NORMAL, is_subnormal);
+  let magnitude = bitcast<f32>(((bits & 0x7fff0000u) >> 3u) + F16_BIAS);
+  // With the leading one that a subnormal lacks, v reads as v / 2 + 2^-15, less than any other; both sums are then exact.
+  let value = magnitude + min(magnitude - F16_MIN_NORMAL, 0.0);
   return bitcast<f32>(bitcast<u32>(value) | (bits & 0x80000000u));
 }
 

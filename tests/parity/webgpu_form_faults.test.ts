@@ -54,7 +54,7 @@ const FAULTS: readonly Fault[] = [
     edits: [
       [
         'bitcast<f32>(bitcast<u32>(value) | (bits',
-        'bitcast<f32>(select(bitcast<u32>(value), 0u, is_subnormal) | (bits',
+        'bitcast<f32>(select(bitcast<u32>(value), 0u, value < F16_MIN_NORMAL) | (bits',
       ],
     ],
   },
