@@ -2,10 +2,11 @@
 
 #include <napi.h>
 
-#include "arguments.hpp"
 #include "decoder_addon.hpp"
+#include "handles.hpp"
 #include "plan.hpp"
 #include "task.hpp"
+#include "weight_addon.hpp"
 
 #ifndef SAMEBITS_SOURCES_SHA256
 #error "build with scripts/build-addon.mjs, which passes the hash of the kernel sources"
@@ -25,25 +26,6 @@ namespace {
 
 constexpr int64_t kMaxBytes = int64_t{1} << 50;
 constexpr int64_t kMaxReplays = 100000;
-
-Napi::Object shape_object(Napi::Env env, const SamebitsShape &shape) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("n", shape.n);
-  object.Set("k", shape.k);
-  object.Set("groupSize", shape.group_size);
-  object.Set("nGroups", shape.n_groups);
-  return object;
-}
-
-SamebitsShape shape_from(const Napi::Value &value, SamebitsLayout layout) {
-  const Description description(value);
-  return checked(value.Env(), [&] {
-    SamebitsShape shape;
-    SamebitsRefusal refusal = {};
-    check_status(samebits_validate_description(&description.view, layout, &shape, &refusal), refusal);
-    return shape;
-  });
-}
 
 // probe(): Promise<{ error, driverVersion, runtimeVersion, devices: [{ name, computeCapability, memoryBytes }] }>
 Napi::Value probe(const Napi::CallbackInfo &info) {
@@ -76,31 +58,6 @@ Napi::Value probe(const Napi::CallbackInfo &info) {
   });
 }
 
-// validateWeight(description, scale, zeroPoint): { n, k, groupSize, nGroups, weightExponent }; touches no device.
-Napi::Value validate_weight(const Napi::CallbackInfo &info) {
-  const SamebitsShape shape = shape_from(info[0], SAMEBITS_COALESCED);
-  const auto scale = u16_elements(info[1], "scale");
-  const auto zero_point = u16_elements(info[2], "zeroPoint");
-  const size_t count = static_cast<size_t>(shape.n) * static_cast<size_t>(shape.n_groups);
-  for (const size_t given : {scale.count, zero_point.count}) {
-    if (given == count) continue;
-    throw_failure(info.Env(), "BYTE_LENGTH_MISMATCH", "scale and zeroPoint must hold what their description says",
-                  std::to_string(count * 2) + " bytes", std::to_string(given * 2) + " bytes",
-                  "Pass the arrays that the description describes.");
-  }
-  const int32_t exponent = checked(info.Env(), [&] {
-    double reach = 0;
-    int32_t weight_exponent = 0;
-    SamebitsRefusal refusal = {};
-    check_status(samebits_validate_values(scale.data, zero_point.data, count, 0, &reach, &refusal), refusal);
-    check_status(samebits_weight_exponent(reach, &weight_exponent, &refusal), refusal);
-    return weight_exponent;
-  });
-  Napi::Object result = shape_object(info.Env(), shape);
-  result.Set("weightExponent", exponent);
-  return result;
-}
-
 // openDevice(index): Promise<{ handle, name, computeCapability, memoryBytes, cacheSizeBytes, multiprocessorCount, ... }>
 Napi::Value open_device(const Napi::CallbackInfo &info) {
   const int index = static_cast<int>(integer_argument(info[0], "deviceIndex", 0, 1 << 16));
@@ -123,51 +80,6 @@ Napi::Value open_device(const Napi::CallbackInfo &info) {
       return result;
     };
   });
-}
-
-// beginUpload(device, description, native, baseline): Promise<{ handle, sizeBytes }>; takes the device memory. Only the
-// benchmark's baseline takes the layout before.
-Napi::Value begin_upload(const Napi::CallbackInfo &info) {
-  auto device = Handle<Device>::get(info[0], "device");
-  const SamebitsLayout layout = info[2].ToBoolean() ? SAMEBITS_NATIVE : SAMEBITS_COALESCED;
-  const SamebitsShape shape = shape_from(info[1], layout);
-  const WeightKind kind = layout == SAMEBITS_NATIVE   ? WeightKind::kBaselineNative
-                          : info[3].ToBoolean() ? WeightKind::kBaseline
-                                                : WeightKind::kTiled;
-  return Task::start(info.Env(), [device = std::move(device), shape, kind]() -> Finish {
-    auto weight = std::make_shared<Weight>(device, shape, kind);
-    return [weight = std::move(weight), shape](Napi::Env env) -> Napi::Value {
-      Napi::Object result = shape_object(env, shape);
-      result.Set("handle", Handle<Weight>::wrap(env, weight));
-      result.Set("sizeBytes", static_cast<double>(weight->size_bytes()));
-      return result;
-    };
-  });
-}
-
-// appendQdata(weight, bytes): Promise<void>; pieces come one after another, in order.
-Napi::Value append_qdata(const Napi::CallbackInfo &info) {
-  auto weight = Handle<Weight>::get(info[0], "weight");
-  return Task::start(info.Env(), [weight, bytes = copy_of(info.Env(), u8_elements(info[1], "qdata"))]() -> Finish {
-    weight->append_qdata(bytes);
-    return nullptr;
-  });
-}
-
-// appendScales(weight, scale, zeroPoint): Promise<void>; validates what it copies.
-Napi::Value append_scales(const Napi::CallbackInfo &info) {
-  auto weight = Handle<Weight>::get(info[0], "weight");
-  return Task::start(info.Env(), [weight, scale = copy_of(info.Env(), u16_elements(info[1], "scale")),
-                                  zero_point = copy_of(info.Env(), u16_elements(info[2], "zeroPoint"))]() -> Finish {
-    weight->append_scales(scale, zero_point);
-    return nullptr;
-  });
-}
-
-// finishUpload(weight): void
-void finish_upload(const Napi::CallbackInfo &info) {
-  const auto weight = Handle<Weight>::get(info[0], "weight");
-  checked(info.Env(), [&] { weight->seal(); });
 }
 
 // linear(weight, x bf16[M, K], outputBf16): Promise<ArrayBuffer>
@@ -307,12 +219,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   const auto define = [&](const char *name, auto function) { exports.Set(name, Napi::Function::New(env, function, name)); };
   exports.Set("sourcesSha256", SAMEBITS_SOURCES_SHA256);
   define("probe", probe);
-  define("validateWeight", validate_weight);
   define("openDevice", open_device);
-  define("beginUpload", begin_upload);
-  define("appendQdata", append_qdata);
-  define("appendScales", append_scales);
-  define("finishUpload", finish_upload);
   define("linear", linear_call);
   define("createBuffer", create_buffer);
   define("writeBuffer", write_buffer);
@@ -323,6 +230,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   define("timePlan", time_plan);
   define("readBandwidthGBps", read_bandwidth);
   define("release", release);
+  define_weights(env, exports);
   define_decoder(env, exports);
   return exports;
 }

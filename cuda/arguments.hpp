@@ -136,15 +136,25 @@ inline Napi::ArrayBuffer new_array_buffer(Napi::Env env, uint64_t size_bytes) {
 
 // A weight's description with the strings that it points to.
 struct Description {
-  // { layout, groupSize, qdata, scale, zeroPoint }, each operand { dtype, shape, sizeBytes }.
+  // { layout, form, center, groupSize, qdata, scale, zeroPoint or offset, and of a nested form scaleStep, zeroPointStep or
+  // offsetStep }, each operand { dtype, shape, sizeBytes }. Without a form it is 'zero', without a center 0.
   explicit Description(const Napi::Value &value) {
     const Napi::Object object = object_of(value, "description");
     layout_ = string_of(object.Get("layout"), "layout");
     view.layout = layout_.c_str();
+    const Napi::Value form = object.Get("form"), center = object.Get("center");
+    form_ = form.IsUndefined() ? "zero" : string_of(form, "form");
+    view.form = form_.c_str();
+    view.center = center.IsUndefined() ? 0 : dimension_of(center, "center");
     view.group_size = dimension_of(object.Get("groupSize"), "groupSize");
     view.qdata = operand_of(object.Get("qdata"), "qdata", dtypes_[0]);
+    const bool has_offset = form_ == "offset" || form_ == "nested-offset";
+    const std::string second = has_offset ? "offset" : "zeroPoint";
     view.scale = operand_of(object.Get("scale"), "scale", dtypes_[1]);
-    view.zero_point = operand_of(object.Get("zeroPoint"), "zeroPoint", dtypes_[2]);
+    view.second = operand_of(object.Get(second), second.c_str(), dtypes_[2]);
+    if (form_ != "nested-zero" && form_ != "nested-offset") return;
+    view.scale_step = operand_of(object.Get("scaleStep"), "scaleStep", dtypes_[3]);
+    view.second_step = operand_of(object.Get(second + "Step"), (second + "Step").c_str(), dtypes_[4]);
   }
   Description(const Description &) = delete;
   Description &operator=(const Description &) = delete;
@@ -182,8 +192,8 @@ struct Description {
     return operand;
   }
 
-  std::string layout_;
-  std::string dtypes_[3];
+  std::string layout_, form_;
+  std::string dtypes_[5];
 };
 
 }  // namespace samebits

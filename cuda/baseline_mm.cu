@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(THREADS)
                                                         : static_cast<size_t>(n) * groups + group];
       const float2 terms = of.terms[(m * (k / BLOCK_SIZE) + block) * RUNS + run];
       total +=
-          run_contribution(dp, terms.y, product(scale_of(scale_zero), weight_scale), zero_point_of(scale_zero), terms.x);
+          run_contribution(dp, terms.y, product(low_bf16(scale_zero), weight_scale), high_bf16(scale_zero), terms.x);
     }
   }
   for (int distance = WARP / 2; distance > 0; distance /= 2) total += __shfl_xor_sync(ALL_LANES, total, distance);

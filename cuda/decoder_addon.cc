@@ -4,6 +4,9 @@
 
 #include <climits>
 
+#include "handles.hpp"
+#include "task.hpp"
+
 namespace samebits {
 namespace {
 

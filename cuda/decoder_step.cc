@@ -90,10 +90,12 @@ void StepRecorder::add_linears(const std::vector<const Operation *> &linears) {
   const SamebitsLaunch on = decoder_.device->launch_in(nullptr);
   const bool is_head = linears.front()->y == Output::kLogits;
   const int32_t begin = is_head && wants_ != Wants::kEveryLogit ? m_ - 1 : 0;
-  for (const int32_t run_size : {kWholeBlock, kWholeBlock / 2}) {
+  for (int alike = 0; alike < 2 * SAMEBITS_FORM_KINDS; alike++) {
+    const int32_t run_size = alike % 2 == 0 ? kWholeBlock : kWholeBlock / 2;
+    const auto form = static_cast<SamebitsFormKind>(alike / 2);
     std::vector<const Operation *> group;
     for (const Operation *linear : linears) {
-      if (run_size_of(*linear->weight) == run_size) group.push_back(linear);
+      if (run_size_of(*linear->weight) == run_size && linear->weight->form.kind == form) group.push_back(linear);
     }
     if (group.empty()) continue;
     const int32_t k = group.front()->weight->shape.k;
@@ -104,7 +106,7 @@ void StepRecorder::add_linears(const std::vector<const Operation *> &linears) {
       for (size_t i = 0; i < group.size(); i++) {
         if (i % SAMEBITS_LINEARS_PER_STEP == 0) {
           launches_.push_back({nullptr, walks_.size(), false});
-          walks_.push_back({steps_.size(), 1, m, run_size, {k, 0}, false, take(tail_bytes(*decoder_.device, 1, m))});
+          walks_.push_back({steps_.size(), 1, form, m, run_size, {k, 0}, false, take(tail_bytes(*decoder_.device, 1, m))});
           steps_.push_back({});
           steps_.back().x = x + static_cast<uint64_t>(first) * samebits_quantized_row_bytes(k, run_size);
         }
@@ -139,7 +141,7 @@ StepRecorder::LayerOperations StepRecorder::layer_operations(size_t first) const
 StepRecorder::Walk StepRecorder::layer_walk(const LayerOperations &of) const {
   const int32_t hidden = decoder_.description.hidden_size, intermediate = decoder_.description.intermediate_size;
   const int32_t longest = std::max(of.o->weight->shape.k, intermediate);
-  return {steps_.size(), kStepsOfLayer, 1, run_size_of(*of.o->weight), {longest, hidden}, true, 0};
+  return {steps_.size(), kStepsOfLayer, of.o->weight->form.kind, 1, run_size_of(*of.o->weight), {longest, hidden}, true, 0};
 }
 
 SamebitsNormedInput StepRecorder::normed_input(const Operation &norm, const char *branch) const {
@@ -165,10 +167,10 @@ size_t StepRecorder::add_layer(size_t first) {
   std::vector<const Operation *> linears = {of.o, of.gate, of.up, of.down};
   linears.insert(linears.end(), of.next.begin(), of.next.end());
   const bool is_alike = std::all_of(linears.begin(), linears.end(), [&](const Operation *linear) {
-    return run_size_of(*linear->weight) == walk.group_size;
+    return run_size_of(*linear->weight) == walk.group_size && linear->weight->form.kind == walk.form;
   });
   const SamebitsLaunch on = decoder_.device->launch_in(nullptr);
-  const SamebitsWalk asked = {nullptr, walk.count, m_, walk.group_size, {walk.k[0], walk.k[1]}, true, nullptr};
+  const SamebitsWalk asked = {nullptr, walk.count, walk.form, m_, walk.group_size, {walk.k[0], walk.k[1]}, true, nullptr};
   if (!is_alike || !samebits_can_decode(&on, &asked, decoder_.description.hidden_size)) return 0;
 
   const int runs = runs_index(walk.group_size);
@@ -235,7 +237,7 @@ void StepRecorder::launch(cudaStream_t stream, const SamebitsStep *device) const
     const Walk &of = walks_[launch.walk];
     const SamebitsStep *const steps = of.decodes ? steps_.data() : device;
     const SamebitsWalk walk = {
-        steps + of.first_step, of.count, of.m, of.group_size, {of.k[0], of.k[1]}, of.decodes, at<char>(of.tails)};
+        steps + of.first_step, of.count, of.form, of.m, of.group_size, {of.k[0], of.k[1]}, of.decodes, at<char>(of.tails)};
     check_cuda(samebits_int4_plain_mm(&in, &walk), "launching int4_plain_mm");
   }
   if (wants_ != Wants::kGreedy) return;

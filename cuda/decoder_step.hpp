@@ -17,7 +17,9 @@ class StepRecorder {
   // One launch of int4_plain_mm: linears that read the same rows, or what lies between the attention of two layers.
   struct Walk {
     size_t first_step;
-    int32_t count, m, group_size, k[2];
+    int32_t count;
+    SamebitsFormKind form;
+    int32_t m, group_size, k[2];
     bool decodes;
     uint64_t tails;
   };

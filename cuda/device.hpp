@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "samebits.h"
+#include "weight_form.hpp"
 
 namespace samebits {
 
@@ -90,10 +90,14 @@ enum class WeightKind { kTiled, kBaseline, kBaselineNative };
 // A packed weight on the device, filled piece by piece in the order of its elements, then sealed.
 class Weight {
  public:
-  Weight(std::shared_ptr<Device> device, const SamebitsShape &shape, WeightKind kind);
+  // Only tiles hold other forms than SAMEBITS_ZERO_BF16.
+  Weight(std::shared_ptr<Device> device, const SamebitsShape &shape, const SamebitsForm &form, WeightKind kind);
   // Whole blocks of 16 bytes.
   void append_qdata(const std::vector<uint8_t> &bytes);
-  void append_scales(const std::vector<uint16_t> &scale, const std::vector<uint16_t> &zero_point);
+  // Groups of a form that is not nested, and of one that is: the groups of whole steps, with them.
+  void append_scales(const std::vector<uint16_t> &scale, const std::vector<uint16_t> &second);
+  void append_nested_scales(const std::vector<uint8_t> &scale, const std::vector<uint8_t> &second,
+                            const std::vector<uint16_t> &scale_step, const std::vector<uint16_t> &second_step);
   // Computes E_w; throws when pieces are missing.
   void seal();
   // These throw unless sealed.
@@ -101,18 +105,23 @@ class Weight {
   SamebitsDeviceWeight tiled() const;
   SamebitsBaselineWeight baseline() const;
   // Bytes of the weight itself; tiles pad it.
-  uint64_t size_bytes() const { return qdata_bytes_ + scale_zero_bytes_; }
+  uint64_t size_bytes() const { return qdata_bytes_ + scale_bytes_; }
   const std::shared_ptr<Device> device;
   const SamebitsShape shape;
+  const SamebitsForm form;
   const WeightKind kind;
 
  private:
   void require_sealed() const;
+  uint64_t group_count() const { return static_cast<uint64_t>(shape.n) * static_cast<uint64_t>(shape.n_groups); }
+  // Checks the next groups of the weight; what they reach counts once they are there.
+  double reach_with(SamebitsGroups groups) const;
+  SamebitsDeviceWeight unsealed() const { return {shape, form, 0, qdata_.data(), scales_.data()}; }
   std::mutex mutex_;
-  const uint64_t qdata_bytes_, scale_zero_bytes_;
-  DeviceMemory qdata_, scale_zero_;
+  const uint64_t qdata_bytes_, scale_bytes_;
+  DeviceMemory qdata_, scales_;
   int32_t weight_exponent_ = 0;
-  uint64_t qdata_filled_ = 0, scale_zero_filled_ = 0;
+  uint64_t qdata_filled_ = 0, groups_filled_ = 0;
   double reach_ = 0;
   bool sealed_ = false;
 };

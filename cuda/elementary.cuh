@@ -76,8 +76,5 @@ SAMEBITS_INLINE uint32_t bf16_bits(float v) {
 }
 
 SAMEBITS_INLINE float float_from_bf16(uint32_t bits) { return float_from_bits(bits << 16); }
-// The first and the second bf16 of a word.
-SAMEBITS_INLINE float low_bf16(uint32_t word) { return float_from_bits(word << 16); }
-SAMEBITS_INLINE float high_bf16(uint32_t word) { return float_from_bits(word & 0xffff0000u); }
 
 }  // namespace samebits

@@ -109,11 +109,30 @@ SAMEBITS_INLINE float block_scale_of(int32_t scale_word, int row_exponent) {
   return float_from_bits(static_cast<uint32_t>(bits) + static_cast<uint32_t>(FRACTION_BITS * EXPONENT_ONE));
 }
 
-// ---- section 3: one run ----
+// ---- section 3: one run; and the other forms of a weight ----
 
-// s from the low half of a scale_zero word, z from the high half. Subnormals were flushed at upload.
-SAMEBITS_INLINE float scale_of(uint32_t scale_zero) { return float_from_bits(scale_zero << 16); }
-SAMEBITS_INLINE float zero_point_of(uint32_t scale_zero) { return float_from_bits(scale_zero & 0xffff0000u); }
+// The first and the second half of a word, and a byte, as the numbers that they stand for, exactly. Subnormals of bf16 were flushed at upload.
+SAMEBITS_INLINE float low_bf16(uint32_t word) { return float_from_bits(word << 16); }
+SAMEBITS_INLINE float high_bf16(uint32_t word) { return float_from_bits(word & 0xffff0000u); }
+
+// A finite f16.
+SAMEBITS_INLINE float float_from_f16(uint16_t bits) {
+#ifdef __CUDA_ARCH__
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+#else
+  // In the place of an f32 the exponent is 112 too small, also that of a subnormal.
+  const float magnitude = float_from_bits((bits & 0x7fffu) << 13) * power_of_two(112);
+  return (bits & 0x8000u) != 0 ? -magnitude : magnitude;
+#endif
+}
+
+SAMEBITS_INLINE float low_f16(uint32_t word) { return float_from_f16(static_cast<uint16_t>(word)); }
+SAMEBITS_INLINE float high_f16(uint32_t word) { return float_from_f16(static_cast<uint16_t>(word >> 16)); }
+
+// The low byte, as the last bits of a significand: conversions from integers take longer on some devices.
+SAMEBITS_INLINE float float_from_byte(uint32_t word) { return float_from_bits(0x4b000000u | (word & 0xffu)) - 8388608.0f; }
 
 // C of one run. relative_scale is s * 2^-E_w, at most 2/15 in magnitude; block_scale is d_b * 2^FRACTION_BITS. The power of
 // two comes early because that changes no rounding: a product with d_b itself could only underflow where it is below
@@ -121,6 +140,24 @@ SAMEBITS_INLINE float zero_point_of(uint32_t scale_zero) { return float_from_bit
 SAMEBITS_INLINE long long run_contribution(int dp, float asum, float relative_scale, float zero_point, float block_scale) {
   const float t = fmaf(-zero_point, asum, static_cast<float>(dp));  // z * asum is exact: one rounding
   return llrintf(product(product(relative_scale, block_scale), t));
+}
+
+// The same for a zero point of 19 bits, whose product with asum is rounded by itself.
+SAMEBITS_INLINE long long nested_zero_contribution(int dp, float asum, float relative_scale, float zero_point,
+                                                   float block_scale) {
+  const float t = static_cast<float>(dp) - product(zero_point, asum);
+  return llrintf(product(product(relative_scale, block_scale), t));
+}
+
+// The sum of (q - center) * a of a run, an integer below 2^16.
+SAMEBITS_INLINE float centered_sum(int dp, float asum, float center) { return fmaf(-center, asum, static_cast<float>(dp)); }
+
+// C of one run of a form with an offset. scaled_sum is ks * (sum of (q - c) * a) and scaled_asum is ko * asum, integers below
+// 2^24; relative_scale and relative_offset are 2^-E_w times what they are multiples of.
+SAMEBITS_INLINE long long offset_contribution(float scaled_sum, float scaled_asum, float relative_scale, float relative_offset,
+                                              float block_scale) {
+  return llrintf(product(product(relative_scale, block_scale), scaled_sum)) +
+         llrintf(product(product(relative_offset, block_scale), scaled_asum));
 }
 
 // ---- section 4: the result ----

@@ -45,7 +45,9 @@ typedef enum SamebitsStatus {
   SAMEBITS_ZERO_POINT_OUT_OF_RANGE,
   SAMEBITS_WEIGHT_EXPONENT_OUT_OF_RANGE,
   SAMEBITS_M_UNSUPPORTED,
-  SAMEBITS_INPUT_LENGTH_MISMATCH
+  SAMEBITS_INPUT_LENGTH_MISMATCH,
+  SAMEBITS_FORM_UNKNOWN,
+  SAMEBITS_OFFSET_NOT_FINITE
 } SamebitsStatus;
 
 /* The stable name of a status, as TypeScript spells it: "LAYOUT_NATIVE_SCALE". */
@@ -67,7 +69,24 @@ typedef enum SamebitsLayout {
   SAMEBITS_NATIVE = 1     /* scale, zeroPoint [nGroups, N]; tag "native-int4"; for the benchmark's comparison only */
 } SamebitsLayout;
 
-/* One array: its dtype ("u8" or "bf16"), its declared row-major shape, and the bytes that are really there. */
+/* What a weight keeps of its groups (NUMERICS.md): the forms that kernels are compiled for. */
+typedef enum SamebitsFormKind {
+  SAMEBITS_ZERO_BF16 = 0,
+  SAMEBITS_ZERO_F16,
+  SAMEBITS_OFFSET_BF16,
+  SAMEBITS_OFFSET_F16,
+  SAMEBITS_NESTED_ZERO,
+  SAMEBITS_NESTED_OFFSET
+} SamebitsFormKind;
+
+enum { SAMEBITS_FORM_KINDS = SAMEBITS_NESTED_OFFSET + 1 };
+
+typedef struct SamebitsForm {
+  SamebitsFormKind kind;
+  int32_t center; /* what codes count from: 0 or 8 with an offset, 0 without */
+} SamebitsForm;
+
+/* One array: its dtype ("u8", "bf16" or "f16"), its declared row-major shape, and the bytes that are really there. */
 typedef struct SamebitsOperand {
   const char *dtype;
   uint64_t rank;
@@ -77,10 +96,13 @@ typedef struct SamebitsOperand {
 
 typedef struct SamebitsWeightDescription {
   const char *layout;
+  const char *form; /* "zero", "offset", "nested-zero" or "nested-offset" */
+  int64_t center;
   int64_t group_size;
-  SamebitsOperand qdata;      /* u8[N, K/2], even k in the low nibble */
-  SamebitsOperand scale;      /* bf16, shaped by the layout */
-  SamebitsOperand zero_point; /* bf16, shaped as scale */
+  SamebitsOperand qdata;                   /* u8[N, K/2], even k in the low nibble */
+  SamebitsOperand scale;                   /* bf16 or f16, shaped by the layout; u8 of a nested form */
+  SamebitsOperand second;                  /* zero point or offset, as scale */
+  SamebitsOperand scale_step, second_step; /* f16[N, K/256] of a nested form */
 } SamebitsWeightDescription;
 
 typedef struct SamebitsShape {
@@ -95,14 +117,22 @@ typedef struct SamebitsShape {
  * A square scale (N = nGroups) is told from its transpose by the tag alone.
  */
 SamebitsStatus samebits_validate_description(const SamebitsWeightDescription *description, SamebitsLayout layout,
-                                             SamebitsShape *shape, SamebitsRefusal *refusal);
+                                             SamebitsShape *shape, SamebitsForm *form, SamebitsRefusal *refusal);
+
+/* `count` groups of a weight in a row, the first of which is group `first` of all. */
+typedef struct SamebitsGroups {
+  uint64_t first, count;
+  const uint16_t *scale, *second;           /* bits; or NULL, and */
+  const uint8_t *scale_code, *second_code;  /* of a nested form, whose groups begin with those of a step; */
+  const uint16_t *scale_step, *second_step; /* bits, of as many steps as they begin */
+  int32_t groups_per_step;
+} SamebitsGroups;
 
 /*
- * Checks `count` pairs of scale and zero point, bf16 bits, the first of which is element `first` of its operand, and
- * raises *reach to the largest |scale| * max(|zeroPoint|, |15 - zeroPoint|) among them (NUMERICS.md section 2).
+ * Checks groups and raises *reach to the largest magnitude among their weights (R of NUMERICS.md, section 2 and "Other forms").
  */
-SamebitsStatus samebits_validate_values(const uint16_t *scale, const uint16_t *zero_point, uint64_t count,
-                                        uint64_t first, double *reach, SamebitsRefusal *refusal);
+SamebitsStatus samebits_validate_groups(const SamebitsForm *form, const SamebitsGroups *groups, double *reach,
+                                        SamebitsRefusal *refusal);
 
 /* E_w: the smallest integer with 2^E_w >= reach; 0 when reach is 0. */
 SamebitsStatus samebits_weight_exponent(double reach, int32_t *exponent, SamebitsRefusal *refusal);
@@ -110,8 +140,12 @@ SamebitsStatus samebits_weight_exponent(double reach, int32_t *exponent, Samebit
 /* M, the rows that `length` activations of K make. */
 SamebitsStatus samebits_validate_rows(uint64_t length, int32_t k, int32_t *m, SamebitsRefusal *refusal);
 
-/* Writes scale in the low and zero point in the high half of each word; subnormals become zero of their sign. */
-void samebits_interleave(const uint16_t *scale, const uint16_t *zero_point, uint64_t count, uint32_t *scale_zero);
+/*
+ * Writes the scale in the low and the zero point or offset in the high half of each word, or byte of 16 bits. Of words, or of
+ * those of the steps of a nested form; a subnormal of bf16 becomes zero of its sign.
+ */
+void samebits_interleave(SamebitsFormKind form, const uint16_t *scale, const uint16_t *second, uint64_t count, uint32_t *words);
+void samebits_interleave_codes(const uint8_t *scale, const uint8_t *second, uint64_t count, uint16_t *words);
 
 /* ---- launchers: each returns a cudaError_t as int, 0 when the kernel is in the stream ---- */
 
@@ -135,23 +169,26 @@ int samebits_quantize_activations(const SamebitsLaunch *launch, const void *x, v
 /* One packed weight on the device. */
 typedef struct SamebitsDeviceWeight {
   SamebitsShape shape;
+  SamebitsForm form;
   int32_t weight_exponent; /* E_w */
   void *codes;             /* in tiles (tiles.cuh) */
-  void *scale_zero;
+  void *scales;            /* and what else its groups have */
 } SamebitsDeviceWeight;
 
 /* Bytes of both, padding included. */
 uint64_t samebits_tiled_code_bytes(const SamebitsShape *shape);
-uint64_t samebits_tiled_scale_bytes(const SamebitsShape *shape);
+uint64_t samebits_tiled_scale_bytes(const SamebitsShape *shape, SamebitsFormKind form);
 
 /*
- * Put `count` vectors of 16 bytes of qdata, or words of samebits_interleave, into tiles; the first is element `first` of the
- * whole. Padding must have been zeroed.
+ * Put `count` vectors of 16 bytes of qdata, or words of samebits_interleave, or of samebits_interleave_codes with those of their
+ * steps, into tiles; the first is element `first` of the whole. Padding must have been zeroed.
  */
 int samebits_tile_codes(const SamebitsLaunch *launch, const void *vectors, uint64_t first, uint64_t count,
                         const SamebitsDeviceWeight *weight);
 int samebits_tile_scales(const SamebitsLaunch *launch, const uint32_t *words, uint64_t first, uint64_t count,
                          const SamebitsDeviceWeight *weight);
+int samebits_tile_nested_scales(const SamebitsLaunch *launch, const uint16_t *codes, const uint32_t *steps, uint64_t first,
+                                uint64_t count, const SamebitsDeviceWeight *weight);
 
 /* How the scales of a weight lie in its tiles; one of the first two says nothing. */
 typedef struct SamebitsScaleLayout {
@@ -163,14 +200,15 @@ typedef struct SamebitsScaleLayout {
 /* One linear of a step. */
 typedef struct SamebitsLinear {
   const void *codes;
-  const void *scale_zero;
+  const void *scales;
   void *y;          /* of the pass's first row */
   void *quantized;  /* rows of y as a later step's x, PENDING before; or NULL */
   const void *gate; /* f32[N] that a linear of the step gives, PENDING before: quantized gets gelu(gate) * y; or NULL */
   int32_t n;
   int32_t first_tile, tile_end; /* its tiles among those of the step */
   int32_t weight_exponent;
-  int32_t output_bf16;
+  int16_t output_bf16;
+  int16_t center; /* of the weight's form */
   SamebitsScaleLayout scale_layout;
 } SamebitsLinear;
 
@@ -201,10 +239,11 @@ typedef struct SamebitsStep {
 /* Adds a weight to a step as its next linear; x, y, quantized and output_bf16 are the caller's. */
 void samebits_describe_linear(const SamebitsDeviceWeight *weight, SamebitsStep *step, SamebitsLinear *linear);
 
-/* Steps that one launch runs in order, all with M rows of x and the same size of run. */
+/* Steps that one launch runs in order, all with M rows of x, the same size of run and weights of one form. */
 typedef struct SamebitsWalk {
   const SamebitsStep *steps; /* on the device; on the host when the walk decodes: they go with the launch */
   int32_t count;
+  SamebitsFormKind form;
   int32_t m;            /* 1..samebits_rows_per_pass */
   int32_t group_size;   /* 16, or any other */
   int32_t largest_k[2]; /* of the steps with even and with odd numbers */

@@ -70,6 +70,7 @@ bool Schedule::joins(const Launch &launch, const Pass &pass) const {
   const Pass &first = launch.passes.front();
   if (!is_tiled(*pass.weight) || !is_tiled(*first.weight) || launch.passes.size() >= kMaxPasses) return false;
   if (pass.m != first.m || run_size_of(*pass.weight) != run_size_of(*first.weight)) return false;
+  if (pass.weight->form.kind != first.weight->form.kind) return false;
   return std::all_of(launch.passes.begin(), launch.passes.end(), [&](const Pass &earlier) {
     if (overlap(earlier.y, earlier.y_bytes(), pass.y, pass.y_bytes())) return false;
     if (!overlap(earlier.y, earlier.y_bytes(), pass.x, pass.x_bytes())) return true;
@@ -159,6 +160,7 @@ void Schedule::launch(cudaStream_t stream) const {
                "clearing a launch's memory");
     const SamebitsWalk walk = {launch.device_steps,
                                static_cast<int32_t>(launch.steps.size()),
+                               any.weight->form.kind,
                                any.m,
                                group_size,
                                {launch.largest_k[0], launch.largest_k[1]},

@@ -16,7 +16,7 @@ struct LinearCall {
 };
 
 // As few launches as the linears' order allows. One launch takes linears in a row as long as it can tell that they go together:
-// the same rows per pass and size of run, no y written twice, and every x either there before the launch or exactly the bf16
+// the same rows per pass, size of run and form, no y written twice, and every x either there before the launch or exactly the bf16
 // y of an earlier linear, which then passes it on quantized.
 class Schedule {
  public:

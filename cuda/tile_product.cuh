@@ -9,11 +9,11 @@ namespace samebits {
 constexpr uint32_t LOW_NIBBLES = 0x0f0f0f0fu;
 
 // Adds to each of the lane's four rows what one chunk contributes, for M rows of x. `x` are the codes of block t of the first
-// row, `terms` its terms.
-template <int M, int RUNS>
-__device__ __forceinline__ void multiply(int64_t (&total)[M][ROWS_PER_LANE], const Chunk<RUNS> &chunk, const char *x,
+// row, `terms` its terms; `center` is the linear's.
+template <SamebitsFormKind FORM, int M, int RUNS>
+__device__ __forceinline__ void multiply(int64_t (&total)[M][ROWS_PER_LANE], const Chunk<FORM, RUNS> &chunk, const char *x,
                                          const uint2 *terms, int row_bytes, const int (&exponent)[M], float weight_scale,
-                                         int g, int t) {
+                                         float center, int g, int t) {
   constexpr int PAIRS = (M + 1) / 2;
   // This lane passes on the k of block t to column g: something only in the two columns of that block.
   uint4 columns[PAIRS][CODE_VECTORS];
@@ -55,16 +55,12 @@ __device__ __forceinline__ void multiply(int64_t (&total)[M][ROWS_PER_LANE], con
           multiply_u8_s8(c[pair], a, b);
         }
       }
-      const uint4 &of = chunk.scales[run];
-      const uint32_t words_of_rows[2] = {half == 0 ? of.x : of.z, half == 0 ? of.y : of.w};
 #pragma unroll
       for (int r = 0; r < 2; r++) {
-        const float relative_scale = product(scale_of(words_of_rows[r]), weight_scale);
-        const float zero_point = zero_point_of(words_of_rows[r]);
+        const GroupNumbers<FORM> numbers = chunk.groups.numbers(run, 2 * half + r, weight_scale);
 #pragma unroll
         for (int m = 0; m < M; m++) {
-          total[m][2 * half + r] += run_contribution(c[m / 2][2 * r + m % 2], asum[m][run], relative_scale, zero_point,
-                                                     block_scale[m][run]);
+          total[m][2 * half + r] += numbers.contribution(c[m / 2][2 * r + m % 2], asum[m][run], center, block_scale[m][run]);
         }
       }
     }

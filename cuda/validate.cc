@@ -1,18 +1,23 @@
 // What must hold of a packed weight at the native border. No CUDA here: this file builds and runs on any machine.
 
+#include <algorithm>
 #include <cinttypes>
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
 
-#include "samebits.h"
+#include "weight_form.hpp"
 
 namespace {
 
+using samebits::has_offset;
+using samebits::is_f16;
+using samebits::is_nested;
+
 constexpr const char *kRepack = "Repack with CoalescedInt4Tensor.fromInt4Tensor or 'samebits convert'.";
-constexpr uint32_t kMaxZeroPointBits = 0x4780;  // bf16 65536; magnitudes compare as integers
-constexpr uint32_t kInfinityBits = 0x7f80;
+constexpr double kMaxZeroPoint = 65536;
+constexpr uint32_t kInfinityBits = 0x7f80, kF16InfinityBits = 0x7c00;
 
 __attribute__((format(printf, 2, 3))) void print(char (&text)[192], const char *format, ...) {
   va_list arguments;
@@ -42,7 +47,8 @@ SamebitsStatus check_dtype_and_rank(const SamebitsOperand &operand, const char *
     print(refusal->rule, "%s must be %s", name, dtype);
     print(refusal->expected, "dtype '%s'", dtype);
     print(refusal->got, "dtype '%.64s'", operand.dtype == nullptr ? "" : operand.dtype);
-    return refuse(refusal, SAMEBITS_DTYPE_MISMATCH, "Pass packed u8 codes, and bf16 bit patterns.");
+    return refuse(refusal, SAMEBITS_DTYPE_MISMATCH,
+                  "Pass packed u8 codes, and bf16 or f16 bit patterns, scale and zero point or offset of one type.");
   }
   if (operand.rank != 2) {
     print(refusal->rule, "%s must be a matrix", name);
@@ -94,14 +100,27 @@ SamebitsStatus check_byte_length(const SamebitsOperand &operand, const char *nam
                 "Pass a view of exactly this tensor; the array may be truncated, detached or a view of a larger one.");
 }
 
-SamebitsStatus check_scale_shape(const SamebitsOperand &operand, const char *name, const SamebitsShape &shape,
-                                 SamebitsLayout layout, SamebitsRefusal *refusal) {
-  const int64_t coalesced[2] = {shape.n, shape.n_groups};
-  const int64_t native[2] = {shape.n_groups, shape.n};
+// An array of a weight's groups, as a message calls it: one value for every `span` weights of a row.
+struct GroupOperand {
+  const SamebitsOperand &operand;
+  const char *name, *dtype;
+  int32_t span;
+};
+
+SamebitsStatus check_group_operand(const GroupOperand &of, const SamebitsShape &shape, SamebitsLayout layout,
+                                   SamebitsRefusal *refusal) {
+  const SamebitsOperand &operand = of.operand;
+  const SamebitsStatus status = check_dtype_and_rank(operand, of.name, of.dtype, refusal);
+  if (status != SAMEBITS_OK) return status;
+  const int64_t columns = shape.k / of.span;
+  const int64_t coalesced[2] = {shape.n, columns};
+  const int64_t native[2] = {columns, shape.n};
   const int64_t(&expected)[2] = layout == SAMEBITS_COALESCED ? coalesced : native;
-  if (operand.shape[0] == expected[0] && operand.shape[1] == expected[1]) return SAMEBITS_OK;
-  print(refusal->rule, "%s must be bf16%s", name,
-        layout == SAMEBITS_COALESCED ? "[N, K/groupSize]" : "[K/groupSize, N]");
+  if (operand.shape[0] == expected[0] && operand.shape[1] == expected[1]) {
+    return check_byte_length(operand, of.name, std::strcmp(of.dtype, "u8") == 0 ? 1 : 2, refusal);
+  }
+  const char *span = of.span == samebits::STEP_SIZE ? "256" : "groupSize";
+  print(refusal->rule, layout == SAMEBITS_COALESCED ? "%s must be %s[N, K/%s]" : "%s must be %s[K/%s, N]", of.name, of.dtype, span);
   print(refusal->expected, "[%" PRId64 ", %" PRId64 "]", expected[0], expected[1]);
   if (layout == SAMEBITS_COALESCED && operand.shape[0] == native[0] && operand.shape[1] == native[1]) {
     print_shape(refusal->got, operand, ", torchao's native layout");
@@ -111,8 +130,58 @@ SamebitsStatus check_scale_shape(const SamebitsOperand &operand, const char *nam
   return refuse(refusal, SAMEBITS_SHAPE_MISMATCH, "Check groupSize and the order of the dimensions.");
 }
 
-// A bf16 as the operator computes with it: subnormals count as 0.
-double flushed_value(uint16_t bits) {
+// The native layout has the default form only.
+SamebitsStatus form_of(const SamebitsWeightDescription &of, SamebitsLayout layout, SamebitsForm *form, SamebitsRefusal *refusal) {
+  const auto is = [&](const char *name) { return of.form != nullptr && std::strcmp(of.form, name) == 0; };
+  const bool has_f16 = layout == SAMEBITS_COALESCED && of.scale.dtype != nullptr && std::strcmp(of.scale.dtype, "f16") == 0;
+  bool is_known = true;
+  if (is("zero")) {
+    form->kind = has_f16 ? SAMEBITS_ZERO_F16 : SAMEBITS_ZERO_BF16;
+  } else if (is("offset")) {
+    form->kind = has_f16 ? SAMEBITS_OFFSET_F16 : SAMEBITS_OFFSET_BF16;
+  } else if (is("nested-zero")) {
+    form->kind = SAMEBITS_NESTED_ZERO;
+  } else if (is("nested-offset")) {
+    form->kind = SAMEBITS_NESTED_OFFSET;
+  } else {
+    is_known = false;
+  }
+  is_known = is_known && (of.center == 0 || (of.center == 8 && has_offset(form->kind)));
+  form->center = is_known ? static_cast<int32_t>(of.center) : 0;
+  if (is_known && (layout == SAMEBITS_COALESCED || form->kind == SAMEBITS_ZERO_BF16)) return SAMEBITS_OK;
+  print(refusal->rule, "the form of a packed weight must be a known one");
+  print(refusal->expected, layout == SAMEBITS_COALESCED
+                               ? "'zero' or 'offset' of bf16 or f16, 'nested-zero' or 'nested-offset'; a center of 0, or 8 with an offset"
+                               : "'zero' of bf16, in the native layout");
+  print(refusal->got, "'%.64s', center %" PRId64, of.form == nullptr ? "" : of.form, of.center);
+  return refuse(refusal, SAMEBITS_FORM_UNKNOWN, "Leave the form out for a zero point and a scale.");
+}
+
+SamebitsStatus check_form_shape(const SamebitsForm &form, const SamebitsShape &shape, SamebitsRefusal *refusal) {
+  constexpr const char *fix = "Pack this weight with scales of their own.";
+  if (!is_nested(form.kind)) return SAMEBITS_OK;
+  if (shape.k % samebits::STEP_SIZE != 0) {
+    print(refusal->rule, "K of a nested form must be whole steps");
+    print(refusal->expected, "a multiple of %d", samebits::STEP_SIZE);
+    print(refusal->got, "%d", shape.k);
+    return refuse(refusal, SAMEBITS_K_UNSUPPORTED, fix);
+  }
+  if (shape.group_size > samebits::STEP_SIZE) {
+    print(refusal->rule, "a step of a nested form is shared by whole groups");
+    print(refusal->expected, "a groupSize of at most %d", samebits::STEP_SIZE);
+    print(refusal->got, "%d", shape.group_size);
+    return refuse(refusal, SAMEBITS_GROUP_SIZE_UNSUPPORTED, fix);
+  }
+  return SAMEBITS_OK;
+}
+
+// A half as the operator computes with it: subnormals of bf16 count as 0, those of f16 are values.
+double value_of(SamebitsFormKind kind, uint16_t bits) {
+  if (is_f16(kind)) {
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const double magnitude = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+    return (bits & 0x8000u) != 0 ? -magnitude : magnitude;
+  }
   if ((bits & kInfinityBits) == 0) return 0;
   const uint32_t word = static_cast<uint32_t>(bits) << 16;
   float value;
@@ -120,18 +189,23 @@ double flushed_value(uint16_t bits) {
   return value;
 }
 
-SamebitsStatus refuse_value(SamebitsRefusal *refusal, SamebitsStatus status, const char *name, uint64_t index,
-                            uint16_t bits) {
-  if (status == SAMEBITS_ZERO_POINT_OUT_OF_RANGE) {
-    print(refusal->rule, "zeroPoint must not exceed 65536 in magnitude");
-    print(refusal->expected, "at most 65536");
-    print(refusal->got, "%g at element %" PRIu64, flushed_value(bits), index);
-    return refuse(refusal, status, "Requantize this group: such a zero point leaves no precision for its weights.");
+SamebitsStatus check_finite(SamebitsFormKind kind, const char *name, SamebitsStatus status, const uint16_t *values, uint64_t count,
+                            uint64_t first, SamebitsRefusal *refusal) {
+  const uint32_t infinity = is_f16(kind) ? kF16InfinityBits : kInfinityBits;
+  for (uint64_t i = 0; i < count; i++) {
+    if ((values[i] & infinity) != infinity) continue;
+    print(refusal->rule, "%s must be finite", name);
+    print(refusal->expected, "finite %s values", is_f16(kind) ? "f16" : "bf16");
+    print(refusal->got, "bits 0x%04x at element %" PRIu64, values[i], first + i);
+    return refuse(refusal, status, "The checkpoint is damaged or was quantized from non-finite weights; quantize again.");
   }
-  print(refusal->rule, "%s must be finite", name);
-  print(refusal->expected, "finite bf16 values");
-  print(refusal->got, "bits 0x%04x at element %" PRIu64, bits, index);
-  return refuse(refusal, status, "The checkpoint is damaged or was quantized from non-finite weights; quantize again.");
+  return SAMEBITS_OK;
+}
+
+// R of one group (NUMERICS.md); each product is rounded once where it does not fit.
+double reach_of(const SamebitsForm &form, double scale, double second) {
+  if (!has_offset(form.kind)) return std::fabs(scale) * std::fmax(std::fabs(second), std::fabs(15 - second));
+  return 2 * std::fmax(std::fabs(scale) * std::max(form.center, 15 - form.center), std::fabs(second));
 }
 
 }  // namespace
@@ -153,12 +227,14 @@ const char *samebits_status_name(SamebitsStatus status) {
     case SAMEBITS_WEIGHT_EXPONENT_OUT_OF_RANGE: return "WEIGHT_EXPONENT_OUT_OF_RANGE";
     case SAMEBITS_M_UNSUPPORTED: return "M_UNSUPPORTED";
     case SAMEBITS_INPUT_LENGTH_MISMATCH: return "INPUT_LENGTH_MISMATCH";
+    case SAMEBITS_FORM_UNKNOWN: return "FORM_UNKNOWN";
+    case SAMEBITS_OFFSET_NOT_FINITE: return "OFFSET_NOT_FINITE";
   }
   return "UNKNOWN";
 }
 
 SamebitsStatus samebits_validate_description(const SamebitsWeightDescription *description, SamebitsLayout layout,
-                                             SamebitsShape *shape, SamebitsRefusal *refusal) {
+                                             SamebitsShape *shape, SamebitsForm *form, SamebitsRefusal *refusal) {
   const char *tag = layout == SAMEBITS_COALESCED ? "coalesced-int4" : "native-int4";
   if (description->layout == nullptr || std::strcmp(description->layout, tag) != 0) {
     print(refusal->rule, "the weight must carry the layout tag '%s'", tag);
@@ -173,31 +249,48 @@ SamebitsStatus samebits_validate_description(const SamebitsWeightDescription *de
   }
   if (status == SAMEBITS_OK) status = check_byte_length(qdata, "qdata", 1, refusal);
 
-  const SamebitsOperand *operands[2] = {&description->scale, &description->zero_point};
-  const char *names[2] = {"scale", "zeroPoint"};
-  for (int i = 0; i < 2 && status == SAMEBITS_OK; i++) {
-    status = check_dtype_and_rank(*operands[i], names[i], "bf16", refusal);
-    if (status == SAMEBITS_OK) status = check_scale_shape(*operands[i], names[i], *shape, layout, refusal);
-    if (status == SAMEBITS_OK) status = check_byte_length(*operands[i], names[i], 2, refusal);
+  if (status == SAMEBITS_OK) status = form_of(*description, layout, form, refusal);
+  if (status == SAMEBITS_OK) status = check_form_shape(*form, *shape, refusal);
+  if (status != SAMEBITS_OK) return status;
+
+  const bool nested = is_nested(form->kind), offset = has_offset(form->kind);
+  const char *dtype = nested ? "u8" : is_f16(form->kind) ? "f16" : "bf16";
+  const GroupOperand operands[] = {
+      {description->scale, "scale", dtype, shape->group_size},
+      {description->scale_step, "scaleStep", "f16", samebits::STEP_SIZE},
+      {description->second, offset ? "offset" : "zeroPoint", dtype, shape->group_size},
+      {description->second_step, offset ? "offsetStep" : "zeroPointStep", "f16", samebits::STEP_SIZE},
+  };
+  for (int i = 0; i < 4 && status == SAMEBITS_OK; i += nested ? 1 : 2) {
+    status = check_group_operand(operands[i], *shape, layout, refusal);
   }
   return status;
 }
 
-SamebitsStatus samebits_validate_values(const uint16_t *scale, const uint16_t *zero_point, uint64_t count,
-                                        uint64_t first, double *reach, SamebitsRefusal *refusal) {
-  for (uint64_t i = 0; i < count; i++) {
-    if ((scale[i] & kInfinityBits) == kInfinityBits) {
-      return refuse_value(refusal, SAMEBITS_SCALE_NOT_FINITE, "scale", first + i, scale[i]);
+SamebitsStatus samebits_validate_groups(const SamebitsForm *form, const SamebitsGroups *of, double *reach,
+                                        SamebitsRefusal *refusal) {
+  const bool nested = is_nested(form->kind), offset = has_offset(form->kind);
+  const uint64_t per_step = nested ? static_cast<uint64_t>(of->groups_per_step) : 1;
+  const uint64_t count = of->count / per_step, first = of->first / per_step;
+  const uint16_t *const scale = nested ? of->scale_step : of->scale, *const second = nested ? of->second_step : of->second;
+  const char *scale_name = nested ? "scaleStep" : "scale";
+  const char *second_name = nested ? (offset ? "offsetStep" : "zeroPointStep") : (offset ? "offset" : "zeroPoint");
+  SamebitsStatus status = check_finite(form->kind, scale_name, SAMEBITS_SCALE_NOT_FINITE, scale, count, first, refusal);
+  if (status != SAMEBITS_OK) return status;
+  status = check_finite(form->kind, second_name, offset ? SAMEBITS_OFFSET_NOT_FINITE : SAMEBITS_ZERO_POINT_NOT_FINITE, second,
+                        count, first, refusal);
+  if (status != SAMEBITS_OK) return status;
+  for (uint64_t i = 0; i < of->count; i++) {
+    const double s = value_of(form->kind, scale[i / per_step]) * (nested ? of->scale_code[i] : 1);
+    const double z = value_of(form->kind, second[i / per_step]) * (nested ? of->second_code[i] : 1);
+    if (!offset && std::fabs(z) > kMaxZeroPoint) {
+      print(refusal->rule, "zeroPoint must not exceed 65536 in magnitude");
+      print(refusal->expected, "at most 65536");
+      print(refusal->got, "%g at element %" PRIu64, z, of->first + i);
+      return refuse(refusal, SAMEBITS_ZERO_POINT_OUT_OF_RANGE,
+                    "Requantize this group: such a zero point leaves no precision for its weights.");
     }
-    if ((zero_point[i] & kInfinityBits) == kInfinityBits) {
-      return refuse_value(refusal, SAMEBITS_ZERO_POINT_NOT_FINITE, "zeroPoint", first + i, zero_point[i]);
-    }
-    if ((zero_point[i] & 0x7fffu) > kMaxZeroPointBits) {
-      return refuse_value(refusal, SAMEBITS_ZERO_POINT_OUT_OF_RANGE, "zeroPoint", first + i, zero_point[i]);
-    }
-    const double s = std::fabs(flushed_value(scale[i]));
-    const double z = flushed_value(zero_point[i]);
-    *reach = std::fmax(*reach, s * std::fmax(std::fabs(z), std::fabs(15 - z)));
+    *reach = std::fmax(*reach, reach_of(*form, s, z));
   }
   return SAMEBITS_OK;
 }
@@ -209,7 +302,7 @@ SamebitsStatus samebits_weight_exponent(double reach, int32_t *exponent, Samebit
   if (fraction == 0.5) *exponent -= 1;
   const bool is_reach = std::isfinite(reach) && reach > 0;
   if (is_reach && std::abs(*exponent) <= SAMEBITS_MAX_WEIGHT_EXPONENT) return SAMEBITS_OK;
-  print(refusal->rule, "the largest weight that scale and zeroPoint can reach must lie between 2^-100 and 2^100");
+  print(refusal->rule, "the largest weight that scale and zero point or offset can reach must lie between 2^-100 and 2^100");
   print(refusal->expected, "E_w in -%d..%d", SAMEBITS_MAX_WEIGHT_EXPONENT, SAMEBITS_MAX_WEIGHT_EXPONENT);
   print(refusal->got, "E_w = %d (largest reachable weight %g)", *exponent, reach);
   return refuse(refusal, SAMEBITS_WEIGHT_EXPONENT_OUT_OF_RANGE,
@@ -240,10 +333,11 @@ SamebitsStatus samebits_validate_rows(uint64_t length, int32_t k, int32_t *m, Sa
   return SAMEBITS_OK;
 }
 
-void samebits_interleave(const uint16_t *scale, const uint16_t *zero_point, uint64_t count, uint32_t *scale_zero) {
-  for (uint64_t i = 0; i < count; i++) {
-    const uint32_t s = (scale[i] & kInfinityBits) == 0 ? scale[i] & 0x8000u : scale[i];
-    const uint32_t z = (zero_point[i] & kInfinityBits) == 0 ? zero_point[i] & 0x8000u : zero_point[i];
-    scale_zero[i] = s | z << 16;
-  }
+void samebits_interleave(SamebitsFormKind form, const uint16_t *scale, const uint16_t *second, uint64_t count, uint32_t *words) {
+  const auto flushed = [=](uint16_t bits) -> uint32_t { return !is_f16(form) && (bits & kInfinityBits) == 0 ? bits & 0x8000u : bits; };
+  for (uint64_t i = 0; i < count; i++) words[i] = flushed(scale[i]) | flushed(second[i]) << 16;
+}
+
+void samebits_interleave_codes(const uint8_t *scale, const uint8_t *second, uint64_t count, uint16_t *words) {
+  for (uint64_t i = 0; i < count; i++) words[i] = static_cast<uint16_t>(scale[i] | second[i] << 8);
 }

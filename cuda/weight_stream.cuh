@@ -2,19 +2,20 @@
 
 #pragma once
 
+#include "groups.cuh"
 #include "walk.cuh"
 
 namespace samebits {
 
-// What a lane holds of a chunk: one block of four rows, and the scales and zero points of its runs.
-template <int RUNS>
+// What a lane holds of a chunk: one block of four rows, and the groups of its runs.
+template <SamebitsFormKind FORM, int RUNS>
 struct Chunk {
   uint4 codes[ROWS_PER_LANE];
-  uint4 scales[RUNS];
+  typename Groups<FORM, RUNS>::Taken groups;
 };
 
 // A warp's way through its stretches of all steps, up to `stages` chunks ahead of its arithmetic.
-template <int RUNS>
+template <SamebitsFormKind FORM, int RUNS>
 class Stream {
  public:
   // `ring` is where this lane's vectors of the ring begin.
@@ -35,22 +36,22 @@ class Stream {
   __device__ __forceinline__ void use(int step) { used_ = step; }
 
   // The oldest chunk in the ring, once it is there; its place is free then.
-  __device__ __forceinline__ Chunk<RUNS> take() {
+  __device__ __forceinline__ Chunk<FORM, RUNS> take() {
     if (flying_ == ahead_) {
       landed_[oldest_].wait(flying_round_);
       land();
     }
-    // A lane reads what it copied itself, so that it may copy there again without asking the others.
+    // A lane reads what it copied itself, so that it may copy there again without asking the others; where it does not, all of
+    // them meet before and after.
+    if (Groups<FORM, RUNS>::ARE_SHARED) __syncwarp();
     const char *const from = ring_ + oldest_ * stage_bytes_of(RUNS);
-    Chunk<RUNS> chunk;
+    Chunk<FORM, RUNS> chunk;
 #pragma unroll
     for (int j = 0; j < ROWS_PER_LANE; j++) {
       chunk.codes[j] = *reinterpret_cast<const uint4 *>(from + j * WARP * VECTOR_BYTES);
     }
-#pragma unroll
-    for (int run = 0; run < RUNS; run++) {
-      chunk.scales[run] = *reinterpret_cast<const uint4 *>(from + CHUNK_CODE_BYTES + run * WARP * VECTOR_BYTES);
-    }
+    chunk.groups = Groups<FORM, RUNS>::take(from + CHUNK_CODE_BYTES, lane_);
+    if (Groups<FORM, RUNS>::ARE_SHARED) __syncwarp();
     oldest_ = oldest_ + 1 == stages_ ? 0 : oldest_ + 1;
     ahead_--;
     return chunk;
@@ -79,16 +80,10 @@ class Stream {
   }
 
   __device__ __forceinline__ void find_linear() {
-    const int g = lane_ / BLOCKS_PER_CHUNK, t = lane_ % BLOCKS_PER_CHUNK;
     const SamebitsLinear &linear = linear_of(shared_.steps[step_ % KNOWN_STEPS], tile_);
     const size_t own_tile = tile_ - linear.first_tile, pair = own_tile * chunks_ + chunk_;
     codes_ = static_cast<const char *>(linear.codes) + pair * CHUNK_CODE_BYTES + lane_ * VECTOR_BYTES;
-    const int group = t * linear.scale_layout.groups_per_chunk / BLOCKS_PER_CHUNK;
-    scales_ = static_cast<const char *>(linear.scale_zero) + own_tile * linear.scale_layout.tile_bytes +
-              scale_offset(linear.scale_layout, 0, g, group);
-    scale_tile_bytes_ = linear.scale_layout.tile_bytes;
-    scale_step_bytes_ = scale_offset(linear.scale_layout, 0, ROWS_APART, 0);
-    log2_group_chunks_ = linear.scale_layout.log2_group_chunks;
+    groups_.begin(linear, own_tile, lane_);
     last_tile_ = linear.tile_end - 1;
   }
 
@@ -98,10 +93,9 @@ class Stream {
     for (int j = 0; j < ROWS_PER_LANE; j++) {
       copy_async(to + j * WARP * VECTOR_BYTES, codes_ + j * WARP * VECTOR_BYTES);
     }
-    const char *const scales = scales_ + (chunk_ >> log2_group_chunks_) * scale_step_bytes_;
 #pragma unroll
     for (int run = 0; run < RUNS; run++) {
-      copy_async(to + CHUNK_CODE_BYTES + run * WARP * VECTOR_BYTES, scales + run * VECTOR_BYTES);
+      copy_async(to + CHUNK_CODE_BYTES + run * WARP * VECTOR_BYTES, groups_.source(chunk_, run));
     }
     landed_[newest_].arrive_when_copied();
     newest_ = newest_ + 1 == stages_ ? 0 : newest_ + 1;
@@ -112,7 +106,7 @@ class Stream {
     codes_ += CHUNK_CODE_BYTES;
     if (++chunk_ < chunks_) return;
     chunk_ = 0;
-    scales_ += scale_tile_bytes_;
+    groups_.next_tile();
     if (++tile_ > last_tile_ && pair_ < end_) find_linear();
   }
 
@@ -125,8 +119,9 @@ class Stream {
   int newest_ = 0, oldest_ = 0, ahead_ = 0;  // places in the ring; chunks in it
   int flying_ = 0, oldest_flying_ = 0, flying_round_ = 0;
   int used_ = -1, step_ = -1, pair_ = 0, end_ = 0, tile_ = 0, chunk_ = 0, chunks_ = 1;
-  int last_tile_ = 0, scale_tile_bytes_ = 0, scale_step_bytes_ = 0, log2_group_chunks_ = 0;
-  const char *codes_ = nullptr, *scales_ = nullptr;
+  int last_tile_ = 0;
+  const char *codes_ = nullptr;
+  Groups<FORM, RUNS> groups_;
 };
 
 }  // namespace samebits

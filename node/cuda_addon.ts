@@ -29,14 +29,22 @@ export interface NativeOperand {
   readonly sizeBytes: number;
 }
 
-/** A packed weight without its data. */
+/** A packed weight without its data; of the optional operands it has those of its form. */
 export interface NativeWeightDescription {
   /** `coalesced-int4`, or `native-int4` for the benchmark's comparison. */
   readonly layout: string;
+  /** `zero` when there is none. */
+  readonly form?: string;
+  /** 0 when there is none. */
+  readonly center?: number;
   readonly groupSize: number;
   readonly qdata: NativeOperand;
   readonly scale: NativeOperand;
-  readonly zeroPoint: NativeOperand;
+  readonly zeroPoint?: NativeOperand;
+  readonly offset?: NativeOperand;
+  readonly scaleStep?: NativeOperand;
+  readonly zeroPointStep?: NativeOperand;
+  readonly offsetStep?: NativeOperand;
 }
 
 export interface NativeProbe {
@@ -127,11 +135,13 @@ export interface NativeAddon {
   /** The native border alone, on the host: the same checks, in the same code, that every upload passes. */
   validateWeight(
     description: NativeWeightDescription,
-    scale: Uint16Array,
-    zeroPoint: Uint16Array,
+    scale: Uint16Array | Uint8Array,
+    second: Uint16Array | Uint8Array,
+    scaleStep?: Uint16Array,
+    secondStep?: Uint16Array,
   ): WeightShape & { readonly weightExponent: number };
   openDevice(deviceIndex: number): Promise<NativeDeviceInfo>;
-  /** Takes device memory for a weight, to be filled in order by appendQdata and appendScales. */
+  /** Takes device memory for a weight, to be filled in order by appendQdata, and appendScales or appendNestedScales. */
   beginUpload(
     device: NativeDevice,
     description: NativeWeightDescription,
@@ -139,7 +149,16 @@ export interface NativeAddon {
     baseline?: boolean,
   ): Promise<WeightShape & { readonly handle: NativeWeight; readonly sizeBytes: number }>;
   appendQdata(weight: NativeWeight, bytes: Uint8Array): Promise<void>;
-  appendScales(weight: NativeWeight, scale: Uint16Array, zeroPoint: Uint16Array): Promise<void>;
+  /** `second` is the zero point or the offset. */
+  appendScales(weight: NativeWeight, scale: Uint16Array, second: Uint16Array): Promise<void>;
+  /** Of a nested form: codes of the groups of whole steps, and these. */
+  appendNestedScales(
+    weight: NativeWeight,
+    scale: Uint8Array,
+    second: Uint8Array,
+    scaleStep: Uint16Array,
+    secondStep: Uint16Array,
+  ): Promise<void>;
   finishUpload(weight: NativeWeight): void;
   linear(weight: NativeWeight, x: Uint16Array, outputBf16: boolean): Promise<ArrayBuffer>;
   createBuffer(device: NativeDevice, sizeBytes: number): Promise<NativeBuffer>;
@@ -226,8 +245,11 @@ const NATIVE_CODES: readonly ErrorCode[] = [
   'N_UNSUPPORTED',
   'K_UNSUPPORTED',
   'GROUP_SIZE_UNSUPPORTED',
+  'FORM_UNKNOWN',
+  'FORM_UNSUPPORTED',
   'SCALE_NOT_FINITE',
   'ZERO_POINT_NOT_FINITE',
+  'OFFSET_NOT_FINITE',
   'ZERO_POINT_OUT_OF_RANGE',
   'WEIGHT_EXPONENT_OUT_OF_RANGE',
   'M_UNSUPPORTED',

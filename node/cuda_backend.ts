@@ -39,10 +39,7 @@ import {
 } from './cuda_addon.js';
 import { CudaCache, type CudaDecoder, loadCudaDecoder } from './cuda_decoder.js';
 import { CudaResource, CudaSession, ownResource } from './cuda_session.js';
-import { CudaWeight, cudaParts, uploadWeight } from './cuda_upload.js';
-
-/** The tag under which the benchmark uploads the layout before; the coalesced border refuses it. */
-const NATIVE_LAYOUT = 'native-int4';
+import { CudaWeight, uploadNativeWeight, uploadWeight } from './cuda_upload.js';
 
 class CudaBuffer extends CudaResource<NativeBuffer> implements DeviceBuffer {
   protected override readonly what = 'buffer';
@@ -124,7 +121,7 @@ export class CudaBackend implements Backend {
 
   async upload(weight: CoalescedInt4Tensor, options: UploadOptions = {}): Promise<DeviceWeight> {
     this.#session.requireLive();
-    return uploadWeight(this.#session, cudaParts(weight), 'coalesced', 'ours', checkedProgress(options));
+    return uploadWeight(this.#session, weight, 'ours', checkedProgress(options));
   }
 
   linear(x: Activations, weight: DeviceWeight, options?: { readonly outputType?: 'f32' }): Promise<Float32Array>;
@@ -175,12 +172,11 @@ export class CudaBackend implements Backend {
       cacheSizeBytes: info.cacheSizeBytes,
       uploadNative: async (weight) => {
         session.requireLive();
-        const parts = { ...requireNative(weight).parts(), layout: NATIVE_LAYOUT };
-        return uploadWeight(session, parts, 'native', 'baseline', () => {});
+        return uploadNativeWeight(session, requireNative(weight));
       },
       uploadPlain: async (weight) => {
         session.requireLive();
-        return uploadWeight(session, cudaParts(weight), 'coalesced', 'baseline', () => {});
+        return uploadWeight(session, weight, 'baseline', () => {});
       },
       timePlan: async (plan, replays) => {
         const { handle } = ownResource(session, plan, CudaPlan, 'plan');

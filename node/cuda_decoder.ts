@@ -14,7 +14,7 @@ import { linearShape, linearsOf, vectorLength, vectorsOf } from '../core/model/w
 import type { NativeBuffer, NativeCache, NativeDecoder, NativeDecoderLayer, NativeOperation } from './cuda_addon.js';
 import { CudaRotary } from './cuda_rotary.js';
 import { CudaResource, type CudaSession } from './cuda_session.js';
-import { type CudaWeight, cudaParts, uploadWeight } from './cuda_upload.js';
+import { type CudaWeight, uploadWeight } from './cuda_upload.js';
 
 /** What the kernels are built for (cuda/decoder.h). */
 const MAX_HEAD_SIZE = 512;
@@ -113,9 +113,7 @@ export async function loadCudaDecoder(
     for (const { name, layer } of linearsOf(config)) {
       const weight = await source.linear(name, layer);
       checkShape(config, name, layer, weight);
-      const uploaded = await uploadWeight(session, cudaParts(weight), 'coalesced', 'ours', () =>
-        signal?.throwIfAborted(),
-      );
+      const uploaded = await uploadWeight(session, weight, 'ours', () => signal?.throwIfAborted());
       weights.set(keyOf(name, layer), uploaded);
       advance(linearBytes(weight));
     }

@@ -3,12 +3,14 @@
 //   rows     u16 x[64]                                                  -> i32 E_x, f32 d_b[2], i8 |a|[64]
 //   runs     i32 dp, f32 asum, u32 scale_zero, i32 E_w, f32 d_b, u32 0  -> i64 C
 //   results  i64 T, i32 E_w, i32 E_x                                    -> u32 f32 bits, u32 bf16 bits
+//   halves   u32 word                                                   -> f32 of its low and of its high f16, f32 of its low byte
+//   forms    i32 form, i32 dp, f32 asum, f32 center, u32 word or codes, u32 steps, i32 E_w, f32 d_b -> i64 C
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 
-#include "numerics.cuh"
+#include "form.cuh"
 
 using namespace samebits;
 
@@ -54,8 +56,8 @@ struct Run {
 };
 
 int64_t contribute(const Run &run) {
-  return run_contribution(run.dp, run.asum, product(scale_of(run.scale_zero), power_of_two(-run.weight_exponent)),
-                          zero_point_of(run.scale_zero), run.block_scale * power_of_two(FRACTION_BITS));
+  return run_contribution(run.dp, run.asum, product(low_bf16(run.scale_zero), power_of_two(-run.weight_exponent)),
+                          high_bf16(run.scale_zero), run.block_scale * power_of_two(FRACTION_BITS));
 }
 
 struct Total {
@@ -71,6 +73,42 @@ struct Result {
 Result finish(const Total &of) {
   const uint32_t bits = result_bits(of.total, of.weight_exponent, of.row_exponent);
   return {bits, bf16_from_result(bits)};
+}
+
+struct Halves {
+  float low, high, byte;
+};
+
+Halves decode(const uint32_t &word) { return {low_f16(word), high_f16(word), float_from_byte(word)}; }
+
+struct FormRun {
+  int32_t form, dp;
+  float asum, center;
+  uint32_t word, steps;
+  int32_t weight_exponent;
+  float block_scale;
+};
+
+template <SamebitsFormKind FORM>
+int64_t contribute_of(const FormRun &of) {
+  const float weight_scale = power_of_two(-of.weight_exponent), block_scale = of.block_scale * power_of_two(FRACTION_BITS);
+  if constexpr (is_nested(FORM)) {
+    return GroupNumbers<FORM>::of_codes(of.word, of.steps, weight_scale).contribution(of.dp, of.asum, of.center, block_scale);
+  } else {
+    return GroupNumbers<FORM>::of_word(of.word, weight_scale).contribution(of.dp, of.asum, of.center, block_scale);
+  }
+}
+
+int64_t contribute_form(const FormRun &of) {
+  switch (static_cast<SamebitsFormKind>(of.form)) {
+    case SAMEBITS_ZERO_BF16: return contribute_of<SAMEBITS_ZERO_BF16>(of);
+    case SAMEBITS_ZERO_F16: return contribute_of<SAMEBITS_ZERO_F16>(of);
+    case SAMEBITS_OFFSET_BF16: return contribute_of<SAMEBITS_OFFSET_BF16>(of);
+    case SAMEBITS_OFFSET_F16: return contribute_of<SAMEBITS_OFFSET_F16>(of);
+    case SAMEBITS_NESTED_ZERO: return contribute_of<SAMEBITS_NESTED_ZERO>(of);
+    case SAMEBITS_NESTED_OFFSET: return contribute_of<SAMEBITS_NESTED_OFFSET>(of);
+  }
+  return -1;
 }
 
 template <typename In, typename Out>
@@ -89,6 +127,8 @@ int main(int count, char **arguments) {
   if (count == 2 && std::strcmp(arguments[1], "rows") == 0) return filter(quantize);
   if (count == 2 && std::strcmp(arguments[1], "runs") == 0) return filter(contribute);
   if (count == 2 && std::strcmp(arguments[1], "results") == 0) return filter(finish);
-  std::fprintf(stderr, "usage: kernel_arithmetic rows|runs|results\n");
+  if (count == 2 && std::strcmp(arguments[1], "halves") == 0) return filter(decode);
+  if (count == 2 && std::strcmp(arguments[1], "forms") == 0) return filter(contribute_form);
+  std::fprintf(stderr, "usage: kernel_arithmetic rows|runs|results|halves|forms\n");
   return 2;
 }

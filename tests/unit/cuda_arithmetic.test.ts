@@ -1,41 +1,13 @@
 // The arithmetic that the CUDA kernels are made of, compiled for the host, against the reference: every bit.
 
-import { spawnSync } from 'node:child_process';
 import { expect, type TestContext, test } from 'vitest';
 import { bf16FromF32Bits, flushedNumberFromBf16 } from '../../core/bf16.js';
 import { powerOfTwo, roundTiesToEven } from '../../core/exact.js';
 import { Random } from '../../core/parity/random.js';
 import { quantizeActivations } from '../../core/reference.js';
-import { skipWithout } from '../backend_report.js';
-import { buildProgramOnHost } from '../native/build_on_host.js';
+import { filterRecords, Mismatches } from './arithmetic_records.js';
 
 const NAN_ROW = 0x7fffffff;
-
-/** Sends records through the program and gives its results, of which there must be one for each record. */
-async function filter(context: TestContext, mode: string, records: DataView, count: number, resultBytes: number) {
-  const build = await buildProgramOnHost('kernel_arithmetic.cc');
-  if ('missing' in build) skipWithout(context, 'cuda (its sources on the host)', build.missing);
-  const { status, stdout, stderr } = spawnSync(build.path, [mode], {
-    input: new Uint8Array(records.buffer),
-    maxBuffer: 2 ** 30,
-  });
-  expect(stderr.toString()).toBe('');
-  expect(status).toBe(0);
-  expect(stdout.byteLength).toBe(count * resultBytes);
-  return new DataView(stdout.buffer, stdout.byteOffset, stdout.byteLength);
-}
-
-/** Mismatches are counted, and the first is named: an assertion for each of millions of values would take minutes. */
-class Mismatches {
-  count = 0;
-  first = '';
-
-  check(isEqual: boolean, tell: () => string): void {
-    if (isEqual) return;
-    if (this.count === 0) this.first = tell();
-    this.count++;
-  }
-}
 
 async function checkRows(context: TestContext, rows: readonly Uint16Array[]): Promise<void> {
   const records = new DataView(new ArrayBuffer(rows.length * 128));
@@ -44,7 +16,7 @@ async function checkRows(context: TestContext, rows: readonly Uint16Array[]): Pr
       records.setUint16(r * 128 + 2 * i, bits, true);
     });
   });
-  const results = await filter(context, 'rows', records, rows.length, 76);
+  const results = await filterRecords(context, 'rows', records, rows.length, 76);
   const mismatches = new Mismatches();
   rows.forEach((row, r) => {
     const expected = quantizeActivations(row, 32);
@@ -126,7 +98,7 @@ test('run_contribution: C = RNE(RN32(RN32(s * 2^-E_w * d_b) * RN32(dp - z * asum
     const c = Math.fround(Math.fround(flushedNumberFromBf16(s) * powerOfTwo(-exponent) * d) * t);
     expected[i] = roundTiesToEven(c * 2 ** 32);
   }
-  const results = await filter(context, 'runs', records, count, 8);
+  const results = await filterRecords(context, 'runs', records, count, 8);
   const mismatches = new Mismatches();
   for (let i = 0; i < count; i++) {
     const actual = results.getBigInt64(i * 8, true);
@@ -156,7 +128,7 @@ test('result_bits: every exponent, ties, signed zeros, infinities, NaN rows; and
     records.setInt32(i * 16 + 8, weightExponent, true);
     records.setInt32(i * 16 + 12, rowExponent, true);
   });
-  const results = await filter(context, 'results', records, inputs.length, 8);
+  const results = await filterRecords(context, 'results', records, inputs.length, 8);
   const mismatches = new Mismatches();
   inputs.forEach((input, i) => {
     const bits = expectedBits(input);

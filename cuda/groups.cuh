@@ -1,0 +1,131 @@
+// How the scales of a chunk's rows, and what else its groups have, come from device memory to a lane: which vector each lane
+// copies into its warp's ring, and what it then reads there. Layouts are those of tiles.cuh.
+
+#pragma once
+
+#include "form.cuh"
+#include "tiles.cuh"
+
+namespace samebits {
+
+// One word a row and group. A lane copies the words of its own rows for each of its runs, and reads what it copied itself.
+template <SamebitsFormKind FORM, int RUNS>
+class PlainGroups {
+ public:
+  // What a lane holds of a chunk.
+  struct Taken {
+    uint4 words[RUNS];
+
+    // Of the lane's row `row`, 0..3.
+    __device__ __forceinline__ GroupNumbers<FORM> numbers(int run, int row, float weight_scale) const {
+      const uint4 &of = words[run];
+      const uint32_t word = row == 0 ? of.x : row == 1 ? of.y : row == 2 ? of.z : of.w;
+      return GroupNumbers<FORM>::of_word(word, weight_scale);
+    }
+  };
+
+  // Whether lanes read what others copied.
+  static constexpr bool ARE_SHARED = false;
+
+  __device__ __forceinline__ void begin(const SamebitsLinear &linear, size_t tile, int lane) {
+    const int g = lane / BLOCKS_PER_CHUNK, t = lane % BLOCKS_PER_CHUNK;
+    const SamebitsScaleLayout &layout = linear.scale_layout;
+    const int group = t * layout.groups_per_chunk / BLOCKS_PER_CHUNK;
+    tile_ = static_cast<const char *>(linear.scales) + tile * layout.tile_bytes + scale_offset(layout, 0, g, group);
+    tile_bytes_ = layout.tile_bytes;
+    step_bytes_ = scale_offset(layout, 0, ROWS_APART, 0);
+    log2_group_chunks_ = layout.log2_group_chunks;
+  }
+
+  __device__ __forceinline__ void next_tile() { tile_ += tile_bytes_; }
+
+  // What this lane copies of a chunk into its place in vector `run` of the lanes.
+  __device__ __forceinline__ const char *source(int chunk, int run) const {
+    return tile_ + (chunk >> log2_group_chunks_) * step_bytes_ + run * VECTOR_BYTES;
+  }
+
+  // `own` is the lane's place in the first vector of the lanes.
+  static __device__ __forceinline__ Taken take(const char *own, int) {
+    Taken taken;
+#pragma unroll
+    for (int run = 0; run < RUNS; run++) taken.words[run] = *reinterpret_cast<const uint4 *>(own + run * WARP * VECTOR_BYTES);
+    return taken;
+  }
+
+ private:
+  int tile_bytes_ = 0, step_bytes_ = 0, log2_group_chunks_ = 0;
+  const char *tile_ = nullptr;
+};
+
+// Two bytes a row and group, and a word of steps a row and two chunks. A vector of codes has those of eight rows, or with groups
+// of 16 of four, a vector of steps those of four rows: lanes read what others copied. In the ring lie, with groups of 16, the codes,
+// a vector a lane, and then the steps; else both in the vectors of 32 lanes, where four times the vectors of four blocks are
+// followed by the steps.
+template <SamebitsFormKind FORM, int RUNS>
+class NestedGroups {
+ public:
+  struct Taken {
+    uint2 codes[RUNS];  // 16 bits a row
+    uint4 steps;        // a word a row
+
+    __device__ __forceinline__ GroupNumbers<FORM> numbers(int run, int row, float weight_scale) const {
+      const uint32_t pair = row < 2 ? codes[run].x : codes[run].y;
+      const uint32_t step = row == 0 ? steps.x : row == 1 ? steps.y : row == 2 ? steps.z : steps.w;
+      return GroupNumbers<FORM>::of_codes(row % 2 == 0 ? pair : pair >> 16, step, weight_scale);
+    }
+  };
+
+  static constexpr bool ARE_SHARED = true;
+
+  __device__ __forceinline__ void begin(const SamebitsLinear &linear, size_t tile, int lane) {
+    const SamebitsScaleLayout &layout = linear.scale_layout;
+    const int span = lane % BLOCKS_PER_CHUNK * (layout.groups_per_chunk / RUNS) / BLOCKS_PER_CHUNK;
+    const int codes = STEPS_BYTES + nested_code_offset(span * RUNS, 0, RUNS) + lane / BLOCKS_PER_CHUNK * VECTOR_BYTES;
+    const bool copies_codes = lane < CODE_VECTORS_OF_CHUNK;
+    steps_ = lane % ROWS_APART * VECTOR_BYTES;
+    first_ = copies_codes ? codes : steps_;
+    odd_bytes_ = copies_codes ? nested_odd_bytes(layout) : 0;
+    tile_ = static_cast<const char *>(linear.scales) + tile * layout.tile_bytes;
+    tile_bytes_ = layout.tile_bytes;
+    pair_bytes_ = nested_pair_bytes(layout);
+  }
+
+  __device__ __forceinline__ void next_tile() { tile_ += tile_bytes_; }
+
+  __device__ __forceinline__ const char *source(int chunk, int run) const {
+    const char *const pair = tile_ + (chunk >> 1) * pair_bytes_;
+    return run == 0 ? pair + first_ + (chunk & 1) * odd_bytes_ : pair + steps_;
+  }
+
+  static __device__ __forceinline__ Taken take(const char *own, int lane) {
+    const int g = lane / BLOCKS_PER_CHUNK, t = lane % BLOCKS_PER_CHUNK;
+    const char *const first = own - lane * VECTOR_BYTES;
+    const char *const codes = RUNS == 2 ? own : first + (g / 2 * BLOCKS_PER_CHUNK + t) * VECTOR_BYTES + g % 2 * 8;
+    Taken taken;
+#pragma unroll
+    for (int run = 0; run < RUNS; run++) taken.codes[run] = reinterpret_cast<const uint2 *>(codes)[run];
+    taken.steps = *reinterpret_cast<const uint4 *>(first + (CODE_VECTORS_OF_CHUNK + g) * VECTOR_BYTES);
+    return taken;
+  }
+
+ private:
+  static constexpr int CODE_VECTORS_OF_CHUNK = WARP / 2 * RUNS;
+
+  int tile_bytes_ = 0, pair_bytes_ = 0, odd_bytes_ = 0, first_ = 0, steps_ = 0;
+  const char *tile_ = nullptr;
+};
+
+template <SamebitsFormKind FORM, int RUNS, bool NESTED = is_nested(FORM)>
+struct GroupsOf {
+  using Type = PlainGroups<FORM, RUNS>;
+};
+
+template <SamebitsFormKind FORM, int RUNS>
+struct GroupsOf<FORM, RUNS, true> {
+  using Type = NestedGroups<FORM, RUNS>;
+};
+
+template <SamebitsFormKind FORM, int RUNS>
+using Groups = typename GroupsOf<FORM, RUNS>::Type;
+
+}  // namespace samebits

@@ -1,0 +1,5 @@
+// The kernels of int4_plain_mm for weights with an offset in bf16.
+
+#include "int4_plain_mm.cuh"
+
+template struct samebits::Kernels<SAMEBITS_OFFSET_BF16>;
