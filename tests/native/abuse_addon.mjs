@@ -25,10 +25,20 @@ function description() {
   return { layout: 'coalesced-int4', groupSize: 32, qdata, scale, zeroPoint: { ...scale } };
 }
 
+/** K is one step. */
+function nestedDescription() {
+  const codes = { dtype: 'u8', shape: [N, 2], sizeBytes: N * 2 };
+  const step = { dtype: 'f16', shape: [N, 1], sizeBytes: N * 2 };
+  const qdata = { dtype: 'u8', shape: [N, 128], sizeBytes: N * 128 };
+  const base = { layout: 'coalesced-int4', form: 'nested-offset', center: 8, groupSize: 128, qdata };
+  return { ...base, scale: codes, scaleStep: step, offset: { ...codes }, offsetStep: { ...step } };
+}
+
 /** One live handle of each kind, handles that were released, and what fits but is of another device. */
 async function handles() {
   const { handle: device } = await native.openDevice(0);
   const { handle: empty } = await native.beginUpload(device, description(), false);
+  const { handle: nested } = await native.beginUpload(device, nestedDescription(), false);
   const { handle: weight } = await native.beginUpload(device, description(), false);
   await native.appendQdata(weight, new Uint8Array((N * K) / 2));
   await native.appendScales(weight, new Uint16Array(N * GROUPS).fill(0x3c00), new Uint16Array(N * GROUPS));
@@ -48,11 +58,26 @@ async function handles() {
   const { handle: otherDevice } = await native.openDevice(0);
   const others = await tinyParts(native, otherDevice);
   return {
-    ...{ device, empty, weight, x, y, plan, released, ...parts, decoder, cache, releasedDecoder, releasedCache },
+    ...{
+      device,
+      empty,
+      nested,
+      weight,
+      x,
+      y,
+      plan,
+      released,
+      ...parts,
+      decoder,
+      cache,
+      releasedDecoder,
+      releasedCache,
+    },
     ...{ otherDevice, otherSquare: others.square, otherVector: others.vector, otherEmbedding: others.embedding },
   };
 }
 
+const codes = () => new Uint8Array(N * 2).fill(3);
 const scales = () => new Uint16Array(N * GROUPS).fill(0x3c00);
 
 /**
@@ -66,6 +91,7 @@ const PASSING = {
   beginUpload: ({ device }) => [device, description(), false],
   appendQdata: ({ empty }) => [empty, new Uint8Array((N * K) / 2)],
   appendScales: ({ empty }) => [empty, scales(), scales()],
+  appendNestedScales: ({ nested }) => [nested, codes(), codes(), new Uint16Array(N), new Uint16Array(N)],
   finishUpload: ({ weight }) => [weight],
   linear: ({ weight }) => [weight, new Uint16Array(2 * K), false],
   createBuffer: ({ device }) => [device, 64],

@@ -5,6 +5,7 @@ import { SamebitsError } from '../../core/index.js';
 import { CudaBackend } from '../../node/cuda_backend.js';
 import { ranOn, skipWithout } from '../backend_report.js';
 import { cudaDecoderSuite } from './cuda_decoder_suite.js';
+import { cudaFormsSuite } from './cuda_forms_suite.js';
 import { cudaSuite, type OpenCuda } from './cuda_suite.js';
 import { drawnPlans } from './drawn_plans.js';
 
@@ -27,4 +28,5 @@ const open: OpenCuda = async (context) => {
 
 cudaSuite(open);
 cudaDecoderSuite(open);
+cudaFormsSuite(open);
 drawnPlans(open, 0, 200);

@@ -43,6 +43,7 @@ const ENTRIES: readonly (readonly [entry: string, refused: number, booleans?: re
   ['beginUpload', 1900, ['argument 2', 'too few']],
   ['appendQdata', 150],
   ['appendScales', 240],
+  ['appendNestedScales', 400],
   ['finishUpload', 80],
   ['linear', 160, ['argument 2', 'too few']],
   ['createBuffer', 160],

@@ -1,21 +1,14 @@
 // Every rule of the native border, in the C++ that every upload passes: each case breaks one rule of a passing control.
 
 import * as fc from 'fast-check';
-import { describe, expect, type TestContext, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { defaultParts } from '../../core/coalesced_parts.js';
 import { DEFAULT_FORM } from '../../core/forms.js';
 import { COALESCED_LAYOUT, CoalescedInt4Tensor, drawWeight, type ErrorCode, SamebitsError } from '../../core/index.js';
 import { type ScaleLayout, validateParts } from '../../core/validate.js';
 import { weightExponent } from '../../core/weight_exponent.js';
-import {
-  type LoadedAddon,
-  loadCudaAddon,
-  type NativeAddon,
-  type NativeWeightDescription,
-  samebitsErrorFrom,
-} from '../../node/cuda_addon.js';
-import { skipWithout } from '../backend_report.js';
-import { buildAddonOnHost } from '../native/build_on_host.js';
+import type { NativeAddon, NativeWeightDescription } from '../../node/cuda_addon.js';
+import { codeOfRefusal as codeOf, loadAddonOnHost as load, refusalOf } from '../native/border_calls.js';
 
 const N = 6;
 const K = 128;
@@ -164,25 +157,6 @@ const CASES: Record<BorderCode, Record<string, () => Control>> = {
   },
 };
 
-async function load(context: TestContext): Promise<NativeAddon> {
-  const build = await buildAddonOnHost();
-  if ('missing' in build) skipWithout(context, 'cuda (its sources on the host)', build.missing);
-  process.env['SAMEBITS_CUDA_ADDON'] = build.path;
-  const loaded: LoadedAddon = loadCudaAddon();
-  delete process.env['SAMEBITS_CUDA_ADDON'];
-  return loaded.native;
-}
-
-/** What a call throws, as TypeScript shows it. */
-function refusalOf(call: () => unknown): unknown {
-  try {
-    call();
-  } catch (error) {
-    return samebitsErrorFrom(error);
-  }
-  return 'accepted';
-}
-
 function exponentOf(scale: Uint16Array, zeroPoint: Uint16Array): number {
   return weightExponent(DEFAULT_FORM, { groupSize: 32 }, { scale, second: zeroPoint, steps: null });
 }
@@ -302,8 +276,6 @@ describe('validateWeight', () => {
     );
   });
 });
-
-const codeOf = (refusal: unknown) => (refusal instanceof SamebitsError ? refusal.code : refusal);
 
 describe('handles', () => {
   async function begin(native: NativeAddon) {

@@ -108,7 +108,7 @@ describe('kernels', () => {
   const wgsl = filesIn('shaders', '.wgsl').filter(
     (path) => !/^(?:dot4|reduce|block)_|_linear\.wgsl$|^elementary\.wgsl$/.test(basename(path)),
   );
-  const cuda = filesIn('cuda', '.cu').filter((path) => /\b__global__\b/.test(withoutComments(textOf(path))));
+  const cuda = filesIn('cuda', '.cu', '.cuh').filter((path) => /\b__global__\b/.test(withoutComments(textOf(path))));
   const stems = (paths: readonly string[]) => paths.map((path) => basename(path, extname(path))).sort();
 
   /**
