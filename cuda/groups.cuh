@@ -27,7 +27,8 @@ class PlainGroups {
   // Whether lanes read what others copied.
   static constexpr bool ARE_SHARED = false;
 
-  __device__ __forceinline__ void begin(const SamebitsLinear &linear, size_t tile, int lane) {
+  // From this chunk of the linear on, which is in its tile `tile`.
+  __device__ __forceinline__ void begin(const SamebitsLinear &linear, size_t tile, int, int lane) {
     const int g = lane / BLOCKS_PER_CHUNK, t = lane % BLOCKS_PER_CHUNK;
     const SamebitsScaleLayout &layout = linear.scale_layout;
     const int group = t * layout.groups_per_chunk / BLOCKS_PER_CHUNK;
@@ -37,7 +38,8 @@ class PlainGroups {
     log2_group_chunks_ = layout.log2_group_chunks;
   }
 
-  __device__ __forceinline__ void next_tile() { tile_ += tile_bytes_; }
+  __device__ __forceinline__ void leave_chunk(int) {}
+  __device__ __forceinline__ void leave_tile() { tile_ += tile_bytes_; }
 
   // What this lane copies of a chunk into its place in vector `run` of the lanes.
   __device__ __forceinline__ const char *source(int chunk, int run) const {
@@ -77,7 +79,7 @@ class NestedGroups {
 
   static constexpr bool ARE_SHARED = true;
 
-  __device__ __forceinline__ void begin(const SamebitsLinear &linear, size_t tile, int lane) {
+  __device__ __forceinline__ void begin(const SamebitsLinear &linear, size_t tile, int chunk, int lane) {
     const SamebitsScaleLayout &layout = linear.scale_layout;
     const int span = lane % BLOCKS_PER_CHUNK * (layout.groups_per_chunk / RUNS) / BLOCKS_PER_CHUNK;
     const int codes = STEPS_BYTES + nested_code_offset(span * RUNS, 0, RUNS) + lane / BLOCKS_PER_CHUNK * VECTOR_BYTES;
@@ -85,16 +87,16 @@ class NestedGroups {
     steps_ = lane % ROWS_APART * VECTOR_BYTES;
     first_ = copies_codes ? codes : steps_;
     odd_bytes_ = copies_codes ? nested_odd_bytes(layout) : 0;
-    tile_ = static_cast<const char *>(linear.scales) + tile * layout.tile_bytes;
-    tile_bytes_ = layout.tile_bytes;
     pair_bytes_ = nested_pair_bytes(layout);
+    pair_ = static_cast<const char *>(linear.scales) + tile * layout.tile_bytes + (chunk >> 1) * pair_bytes_;
   }
 
-  __device__ __forceinline__ void next_tile() { tile_ += tile_bytes_; }
+  // Pairs follow each other, those of the next tile too.
+  __device__ __forceinline__ void leave_chunk(int chunk) { pair_ += (chunk & 1) * pair_bytes(); }
+  __device__ __forceinline__ void leave_tile() {}
 
   __device__ __forceinline__ const char *source(int chunk, int run) const {
-    const char *const pair = tile_ + (chunk >> 1) * pair_bytes_;
-    return run == 0 ? pair + first_ + (chunk & 1) * odd_bytes_ : pair + steps_;
+    return run == 0 ? pair_ + first_ + (chunk & 1) * odd_bytes() : pair_ + steps_;
   }
 
   static __device__ __forceinline__ Taken take(const char *own, int lane) {
@@ -110,9 +112,14 @@ class NestedGroups {
 
  private:
   static constexpr int CODE_VECTORS_OF_CHUNK = WARP / 2 * RUNS;
+  // With groups of 16 there is but one layout, and no register for what is the same in all of them.
+  static constexpr int CODE_BYTES_OF_CHUNK = CODE_VECTORS_OF_CHUNK * VECTOR_BYTES;
 
-  int tile_bytes_ = 0, pair_bytes_ = 0, odd_bytes_ = 0, first_ = 0, steps_ = 0;
-  const char *tile_ = nullptr;
+  __device__ __forceinline__ int odd_bytes() const { return RUNS == 2 ? CODE_BYTES_OF_CHUNK : odd_bytes_; }
+  __device__ __forceinline__ int pair_bytes() const { return RUNS == 2 ? STEPS_BYTES + 2 * CODE_BYTES_OF_CHUNK : pair_bytes_; }
+
+  int pair_bytes_ = 0, odd_bytes_ = 0, first_ = 0, steps_ = 0;
+  const char *pair_ = nullptr;
 };
 
 template <SamebitsFormKind FORM, int RUNS, bool NESTED = is_nested(FORM)>

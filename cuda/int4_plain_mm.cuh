@@ -128,13 +128,14 @@ __global__ void __launch_bounds__(WARPS_OF_BLOCK *WARP, 1) int4_plain_mm(
     for (int tile = first_tile; pair < end; tile++) {
       const SamebitsLinear &linear = linear_of(step, tile);
       const float weight_scale = power_of_two(-linear.weight_exponent);
-      const float center = GroupNumbers<FORM>::HAS_OFFSET ? linear.center : 0.0f;
       const int tile_begin = tile * chunks, tile_end = tile_begin + chunks;
       int64_t total[M][ROWS_PER_LANE] = {};
       for (; pair < min(end, tile_end); pair++) {
         const int chunk = pair - tile_begin;
         const Chunk<FORM, RUNS> taken = stream.take();
         stream.advance(last_known);
+        // Asked for again by every chunk: with an offset there is no register left to keep it in.
+        const float center = GroupNumbers<FORM>::HAS_OFFSET ? linear.center : 0.0f;
         multiply<FORM, M, RUNS>(total, taken, x_codes + chunk * CHUNK_K, x_terms + chunk * BLOCKS_PER_CHUNK * RUNS, row_bytes,
                                 exponent, weight_scale, center, g, t);
       }

@@ -83,7 +83,7 @@ class Stream {
     const SamebitsLinear &linear = linear_of(shared_.steps[step_ % KNOWN_STEPS], tile_);
     const size_t own_tile = tile_ - linear.first_tile, pair = own_tile * chunks_ + chunk_;
     codes_ = static_cast<const char *>(linear.codes) + pair * CHUNK_CODE_BYTES + lane_ * VECTOR_BYTES;
-    groups_.begin(linear, own_tile, lane_);
+    groups_.begin(linear, own_tile, chunk_, lane_);
     last_tile_ = linear.tile_end - 1;
   }
 
@@ -104,9 +104,10 @@ class Stream {
 
     pair_++;
     codes_ += CHUNK_CODE_BYTES;
+    groups_.leave_chunk(chunk_);
     if (++chunk_ < chunks_) return;
     chunk_ = 0;
-    groups_.next_tile();
+    groups_.leave_tile();
     if (++tile_ > last_tile_ && pair_ < end_) find_linear();
   }
 

@@ -1,7 +1,15 @@
 // Devices with less shared memory than the newest: the same bits with fewer warps, fewer rows a pass, or x left where it is.
 
 import { afterAll, describe, test } from 'vitest';
-import { CASES, CoalescedInt4Tensor, drawActivations, drawWeight, verifyWeight } from '../../core/index.js';
+import {
+  CASES,
+  CoalescedInt4Tensor,
+  drawActivations,
+  drawFormWeight,
+  drawWeight,
+  FORM_CASES,
+  verifyWeight,
+} from '../../core/index.js';
 import type { CudaBackend } from '../../node/cuda_backend.js';
 import { openOnHost } from '../native/open_on_host.js';
 import type { OpenCuda } from './cuda_suite.js';
@@ -25,9 +33,16 @@ describe.each([64, 99])('%i KiB of shared memory', (kib) => {
   test('long rows of the case table', async (context) => {
     const backend = await open(context);
     const long = CASES.filter(({ k, m }) => k >= 16_384 || (k >= 4096 && m > 1));
-    if (long.length === 0) throw new Error('the case table has no long rows');
-    for (const of of long) {
-      const tensor = CoalescedInt4Tensor.fromInt4Tensor(drawWeight(of));
+    const inForms = FORM_CASES.filter(
+      ({ form, k, m, weights }) => k >= 16_384 && m === 1 && weights === 'plain' && form.center === 0,
+    );
+    if (long.length === 0 || inForms.length === 0) throw new Error('the case tables have no long rows');
+    const drawn = [
+      ...long.map((of) => ({ of, draw: () => CoalescedInt4Tensor.fromInt4Tensor(drawWeight(of)) })),
+      ...inForms.map((of) => ({ of, draw: () => drawFormWeight(of) })),
+    ];
+    for (const { of, draw } of drawn) {
+      const tensor = draw();
       const inputs = [{ name: of.name, m: of.m, x: drawActivations(of) }];
       for await (const { name, outcomes } of verifyWeight(tensor, inputs, [backend])) {
         if (outcomes.some(({ difference }) => difference !== null)) throw new Error(`${name}: wrong bits`);

@@ -5,9 +5,12 @@ import { describe, expect, test } from 'vitest';
 import {
   CoalescedInt4Tensor,
   describeForm,
+  drawActivations,
   drawFormWeight,
   FORM_CASES,
   type FormWeightKind,
+  firstDifference,
+  int4PlainMM,
   type WeightForm,
 } from '../../core/index.js';
 import type { NativeAddon, NativeWeightDescription } from '../../node/cuda_addon.js';
@@ -175,4 +178,59 @@ test('refuses and accepts exactly what the constructor does', async (context) =>
   );
   expect(counts.accepted).toBeGreaterThan(300);
   expect(counts.refused).toBeGreaterThan(3000);
+});
+
+describe('an upload of a nested weight', () => {
+  test('arrives in pieces of whole steps, and pieces that are refused leave no trace', async (context) => {
+    const native = await loadAddonOnHost(context);
+    const form = FORMS.find(({ kind }) => kind === 'nested-offset')!;
+    const weight = draw(form);
+    const { scale, second, steps } = weight.groups;
+    if (steps === null) throw new Error('a nested form has steps');
+    const { handle: device } = await native.openDevice(0);
+    const { handle } = await native.beginUpload(device, describeParts(weight.parts()), false);
+    const refused = expect.objectContaining({ code: 'BYTE_LENGTH_MISMATCH' });
+    const send = (from: number, to: number, lastStep = to / 8) =>
+      native.appendNestedScales(
+        handle,
+        scale.subarray(from, to),
+        second.subarray(from, to),
+        steps.scale.subarray(from / 8, lastStep),
+        steps.second.subarray(from / 8, lastStep),
+      );
+    await native.appendQdata(handle, weight.qdata);
+    await send(0, 16);
+    await expect(send(16, 24, 4)).rejects.toEqual(refused);
+    await expect(send(16, 20, 3)).rejects.toEqual(refused);
+    await send(16, 24);
+    await expect(native.appendScales(handle, new Uint16Array(24), new Uint16Array(24))).rejects.toEqual(refused);
+    await expect(send(0, 48)).rejects.toEqual(refused);
+    expect(refusalOf(() => native.finishUpload(handle))).toEqual(refused);
+    const spoiled = steps.scale.map((bits, i) => (i === 5 ? 0x7c00 : bits));
+    const [lastScale, lastSecond] = [scale.subarray(24), second.subarray(24)];
+    const last = native.appendNestedScales(
+      handle,
+      lastScale,
+      lastSecond,
+      spoiled.subarray(3),
+      steps.second.subarray(3),
+    );
+    await expect(last).rejects.toEqual(expect.objectContaining({ code: 'SCALE_NOT_FINITE' }));
+    await send(24, 48);
+    native.finishUpload(handle);
+    const x = drawActivations({ name: 'pieces', m: 1, k: weight.k, activations: 'plain' });
+    const y = new Float32Array(await native.linear(handle, x, false));
+    expect(firstDifference(int4PlainMM(x, new CoalescedInt4Tensor(weight.parts())), y, weight.n)).toBeNull();
+    await native.release(handle);
+    await native.release(device);
+  });
+
+  test('the benchmark’s baseline has the default form only', async (context) => {
+    const native = await loadAddonOnHost(context);
+    const { handle: device } = await native.openDevice(0);
+    const weight = draw(FORMS[0]!);
+    const refusal = refusalOf(() => native.beginUpload(device, describeParts(weight.parts()), false, true));
+    expect(codeOfRefusal(refusal)).toBe('FORM_UNSUPPORTED');
+    await native.release(device);
+  });
 });
