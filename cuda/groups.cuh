@@ -8,7 +8,7 @@
 
 namespace samebits {
 
-// One word a row and group. A lane copies the words of its own rows for each of its runs, and reads what it copied itself.
+// One word a row and group. A lane copies the words of its own rows, a vector for each of its runs, and reads what it copied itself.
 template <SamebitsFormKind FORM, int RUNS>
 class PlainGroups {
  public:
@@ -59,10 +59,10 @@ class PlainGroups {
   const char *tile_ = nullptr;
 };
 
-// Two bytes a row and group, and a word of steps a row and two chunks. A vector of codes has those of eight rows, or with groups
-// of 16 of four, a vector of steps those of four rows: lanes read what others copied. In the ring lie, with groups of 16, the codes,
-// a vector a lane, and then the steps; else both in the vectors of 32 lanes, where four times the vectors of four blocks are
-// followed by the steps.
+// Two bytes a row and group, and a word of steps a row and pair of chunks. A vector holds the codes of eight rows, or with groups
+// of 16 two for each of four, or the steps of four rows: lanes copy for each other. In the ring, vector 4 h + t has the codes of
+// block t for the rows with g / 2 = h, or g = h with groups of 16, whatever the size of a group is; behind them vector g has the
+// steps of the rows with this g. With groups of 16 each lane copies a vector of codes and one of steps, else one of either.
 template <SamebitsFormKind FORM, int RUNS>
 class NestedGroups {
  public:

@@ -119,18 +119,16 @@ typedef struct SamebitsShape {
 SamebitsStatus samebits_validate_description(const SamebitsWeightDescription *description, SamebitsLayout layout,
                                              SamebitsShape *shape, SamebitsForm *form, SamebitsRefusal *refusal);
 
-/* `count` groups of a weight in a row, the first of which is group `first` of all. */
+/* `count` groups of a weight, from group `first` of all on; of a nested form, those of whole steps. */
 typedef struct SamebitsGroups {
   uint64_t first, count;
-  const uint16_t *scale, *second;           /* bits; or NULL, and */
-  const uint8_t *scale_code, *second_code;  /* of a nested form, whose groups begin with those of a step; */
-  const uint16_t *scale_step, *second_step; /* bits, of as many steps as they begin */
+  const uint16_t *scale, *second;           /* bf16 or f16 bits, of a form that is not nested */
+  const uint8_t *scale_code, *second_code;  /* of a nested one */
+  const uint16_t *scale_step, *second_step; /* f16 bits, one for every groups_per_step groups */
   int32_t groups_per_step;
 } SamebitsGroups;
 
-/*
- * Checks groups and raises *reach to the largest magnitude among their weights (R of NUMERICS.md, section 2 and "Other forms").
- */
+/* Checks groups and raises *reach to the largest magnitude that their codes can reach: R of NUMERICS.md. */
 SamebitsStatus samebits_validate_groups(const SamebitsForm *form, const SamebitsGroups *groups, double *reach,
                                         SamebitsRefusal *refusal);
 
@@ -141,8 +139,8 @@ SamebitsStatus samebits_weight_exponent(double reach, int32_t *exponent, Samebit
 SamebitsStatus samebits_validate_rows(uint64_t length, int32_t k, int32_t *m, SamebitsRefusal *refusal);
 
 /*
- * Writes the scale in the low and the zero point or offset in the high half of each word, or byte of 16 bits. Of words, or of
- * those of the steps of a nested form; a subnormal of bf16 becomes zero of its sign.
+ * What a weight has of its groups, or of the steps of a nested form, as kernels read it: the scale's in the low half of each word
+ * and the other's in the high half, subnormals of bf16 made zeros of their sign; codes in the two bytes of 16 bits.
  */
 void samebits_interleave(SamebitsFormKind form, const uint16_t *scale, const uint16_t *second, uint64_t count, uint32_t *words);
 void samebits_interleave_codes(const uint8_t *scale, const uint8_t *second, uint64_t count, uint16_t *words);
