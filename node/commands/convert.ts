@@ -50,7 +50,7 @@ export function registerConvert(program: Command): void {
       32,
     )
     .option('--symmetric', 'zero point 8 everywhere')
-    .option('--exact', 'of 4-bit weights keep scales, zero points and offsets to the bit (cpu backend only)')
+    .option('--exact', 'of 4-bit weights keep scales, zero points and offsets to the bit')
     .option('--include <pattern...>', "pack only matrices that fit a pattern, for example '*.mlp.*'")
     .option('--exclude <pattern...>', 'keep tensors that fit a pattern as they are')
     .addOption(
