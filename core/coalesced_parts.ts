@@ -204,7 +204,7 @@ export function defaultParts(weight: CoalescedArrays, taker: string): DefaultPar
     rule: `${taker} takes weights with a scale and a zero point in bf16`,
     expected: describeForm(DEFAULT_FORM),
     got: describeForm(weight.form),
-    fix: "Convert the source again without --exact.",
+    fix: 'Convert the source again without --exact.',
   });
 }
 
