@@ -30,40 +30,34 @@ export interface BenchReport {
 
 /** A file of benchmarks/. */
 export interface Benchmark {
-  /** Which suite of `samebits bench` this is; absent for its own table. */
-  readonly suite?: string;
-  /** Of the weights; absent where it is the default one. */
-  readonly form?: string;
   readonly samebits: string;
   readonly date: string;
   readonly reports: readonly BenchReport[];
 }
 
-/** A recorded abuse lies beside them. */
-const FILES = import.meta.glob<Benchmark>(['../benchmarks/*.json', '!../benchmarks/abuse-*.json'], {
+/** Recorded abuse, decode steps and decoders lie beside them: the page has no place for those. */
+const FILES = import.meta.glob<Benchmark>(['../benchmarks/*.json', '!../benchmarks/{abuse,decode,gemma4-31b}-*.json'], {
   import: 'default',
 });
 
 /**
  * Every recorded benchmark of single shapes with the name of its file; fetched when it is asked for. The page shows the
- * two layouts of the default form: a decode step, and the plain kernel between the two, are left out.
+ * two layouts: the plain kernel between the two is left out.
  */
 export async function loadBenchmarks(): Promise<readonly (Benchmark & { readonly file: string })[]> {
   const recorded = await Promise.all(
     Object.entries(FILES).map(async ([path, load]) => ({ ...(await load()), file: path.replace('../', '') })),
   );
-  return recorded
-    .filter(({ suite, form }) => form === undefined && (suite === undefined || suite === 'shapes'))
-    .map((benchmark) => ({
-      ...benchmark,
-      reports: benchmark.reports.map((report) => ({
-        ...report,
-        measurements: report.measurements.map((measurement) => ({
-          ...measurement,
-          timings: measurement.timings.filter(({ kernel }) => kernel !== 'plain'),
-        })),
+  return recorded.map((benchmark) => ({
+    ...benchmark,
+    reports: benchmark.reports.map((report) => ({
+      ...report,
+      measurements: report.measurements.map((measurement) => ({
+        ...measurement,
+        timings: measurement.timings.filter(({ kernel }) => kernel !== 'plain'),
       })),
-    }));
+    })),
+  }));
 }
 
 /** The recorded CUDA figures of a shape at M = 1, with the device's name; undefined when there are none. */
