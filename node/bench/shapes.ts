@@ -6,6 +6,7 @@ import { formatTable } from '../table.js';
 import { contendersOf, inBoth, KERNEL_TITLES } from './contenders.js';
 import { formWeight } from './form_weight.js';
 import type { GpuState } from './gpu_state.js';
+import { LLAMA_CPP_FORMATS, llamaCppMediansUs } from './llama_cpp.js';
 import { type Measurement, measureShape } from './measure.js';
 import { readRoof, warmUp } from './roof.js';
 import { syntheticWeight } from './synthetic_weight.js';
@@ -76,7 +77,10 @@ export function formatShapes({ backend, device, roofGBps, measurements }: Shapes
     { title: 'kernel' },
     ...['M', 'µs', 'min', 'max', 'GB/s', '% of roof', 'to (c)', 'to M = 1'].map(right),
   ];
-  const rows = measurements.flatMap((measurement) => {
+  const llamaCpp = measurements.map(({ n, k, m }) => (m === 1 ? llamaCppMediansUs(device.name, n, k) : []));
+  const isCompared = llamaCpp.some((medians) => medians.length > 0);
+  if (isCompared) columns.push(...LLAMA_CPP_FORMATS.map((format) => right(`llama.cpp ${format}`)));
+  const rows = measurements.flatMap((measurement, at) => {
     const { label, n, k, m, timings } = measurement;
     const alone = measurements.find((other) => other.n === n && other.k === k && other.m === 1);
     const samebits = timings.find(({ kernel }) => kernel === 'samebits');
@@ -91,6 +95,9 @@ export function formatShapes({ backend, device, roofGBps, measurements }: Shapes
         percentOfRoof.toFixed(1),
         samebits && kernel !== 'samebits' ? `${(medianUs / samebits.medianUs).toFixed(2)}x` : '',
         single ? `${(medianUs / single.medianUs).toFixed(2)}x` : '',
+        ...(kernel === 'samebits'
+          ? llamaCpp[at]!.map((us) => `${us.toFixed(1)} = ${(us / medianUs).toFixed(2)}x`)
+          : []),
       ];
     });
   });
@@ -99,6 +106,7 @@ export function formatShapes({ backend, device, roofGBps, measurements }: Shapes
     `${backend} on ${device.name}${software}`,
     `read roof, measured in this run: ${roofGBps.toPrecision(4)} GB/s; copies rotated so that no cache serves them`,
     'before timing, the reference checked rows of every weight and the kernels each other, bit for bit',
+    ...(isCompared ? [`llama.cpp: published µs on another ${device.name}, and how many times ours that is`] : []),
     formatTable(columns, rows),
     ...measurements.flatMap(({ n, k, m, difference }) =>
       difference ? [`${n}x${k}, M = ${m}: NOT TIMED, the bits are wrong: ${formatDifference(difference)}`] : [],

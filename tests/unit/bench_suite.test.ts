@@ -1,7 +1,7 @@
 // samebits bench --suite as a user meets it: what it prints and records, what it refuses, and a wrong bit in it.
 
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -10,7 +10,7 @@ import { type WeightForm, weightForm } from '../../core/forms.js';
 import type { DecodeLinear } from '../../node/bench/decode_step.js';
 import { parseGpuStates } from '../../node/bench/gpu_state.js';
 import { commitOf } from '../../node/bench/provenance.js';
-import { formatShapes, runShapes } from '../../node/bench/shapes.js';
+import { formatShapes, runShapes, type ShapesReport } from '../../node/bench/shapes.js';
 import { registerBench } from '../../node/commands/bench.js';
 import { openAvailable } from '../../node/open_available.js';
 import { version } from '../../package.json';
@@ -139,6 +139,21 @@ describe('--suite shapes', () => {
       ]);
     }
     expect(formatShapes(report)).toMatch(/^96x64 tiny +\(b\) \[N, nGroups\], plain +4 .* 1\.00x +1\.00x$/m);
+  });
+
+  test('compares an H200, and nothing else, with the published figures of llama.cpp', () => {
+    const [report] = JSON.parse(readFileSync('benchmarks/shapes-nvidia-h200.json', 'utf8')).reports as [ShapesReport];
+    const head = report.measurements.find(({ label, m }) => label === 'head' && m === 1);
+    const ours = head?.timings.find(({ kernel }) => kernel === 'samebits')?.medianUs ?? 0;
+    const ratio = (us: number) => `${us} = ${(us / ours).toFixed(2)}x`;
+    const lines = formatShapes(report)
+      .split('\n')
+      .map((line) => line.replace(/ +/g, ' '));
+    const compared = lines.filter((line) => line.endsWith(` ${ratio(293.7)} ${ratio(384.8)}`));
+    expect(compared).toEqual([expect.stringMatching(/^262144x5376 head \(c\).* 1 /)]);
+    expect(lines.filter((line) => /\d = \d/.test(line))).toHaveLength(5);
+    const other = { ...report, device: { ...report.device, name: 'NVIDIA H100' } };
+    expect(formatShapes(other)).not.toMatch(/llama/);
   });
 
   test('does not time wrong bits', async () => {
