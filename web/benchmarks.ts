@@ -32,6 +32,10 @@ export interface BenchReport {
 export interface Benchmark {
   readonly samebits: string;
   readonly date: string;
+  /** What printed it, and of which kernels; absent in files of before these were recorded. */
+  readonly command?: string;
+  readonly cudaSourcesSha256?: string;
+  readonly shaderSourcesSha256?: string;
   readonly reports: readonly BenchReport[];
 }
 

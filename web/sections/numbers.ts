@@ -1,6 +1,6 @@
 // "Numbers behind it": recorded benchmarks as plots and tables, with the command that made them.
 
-import { type BenchMeasurement, type BenchReport, loadBenchmarks } from '../benchmarks.js';
+import { type BenchMeasurement, type Benchmark, type BenchReport, loadBenchmarks } from '../benchmarks.js';
 import { element, type SectionParts } from '../dom.js';
 import { inCount, inRate, inTime } from '../figures.js';
 
@@ -13,15 +13,25 @@ export async function mountNumbers({ root, body }: SectionParts): Promise<void> 
     return;
   }
   body.replaceChildren();
-  for (const { file, date, samebits, reports } of benchmarks) {
+  for (const benchmark of benchmarks) {
+    const { file, date, samebits, command = 'samebits bench --json', reports } = benchmark;
     const source = `samebits ${samebits}, ${date.slice(0, 10)}, ${file}`;
     body.append(
       element('p', { class: 'quiet' }, source),
-      element('pre', { tabindex: 0, 'aria-label': 'The command' }, `npx samebits bench --json > ${file}`),
+      element('pre', { tabindex: 0, 'aria-label': 'The command' }, `npx ${command} > ${file}`),
     );
     for (const report of reports) {
       const { root: plot, draw } = bandwidthPlot(report);
-      body.append(element('div', { class: 'report-figure' }, heading(report), legend(), plot, table(report)));
+      body.append(
+        element(
+          'div',
+          { class: 'report-figure' },
+          heading(report, isCurrent(benchmark, report)),
+          legend(),
+          plot,
+          table(report),
+        ),
+      );
       draw();
       // A plot is the page's longest task; each gets one of its own.
       await new Promise((resolve) => setTimeout(resolve));
@@ -30,14 +40,20 @@ export async function mountNumbers({ root, body }: SectionParts): Promise<void> 
   root.dataset['state'] = 'drawn';
 }
 
-function heading({ backend, device, roofGBps }: BenchReport): HTMLElement {
+function isCurrent({ cudaSourcesSha256, shaderSourcesSha256 }: Benchmark, { backend }: BenchReport): boolean {
+  return backend === 'cuda'
+    ? cudaSourcesSha256 === __CUDA_SOURCES_SHA256__
+    : shaderSourcesSha256 === __SHADER_SOURCES_SHA256__;
+}
+
+function heading({ backend, device, roofGBps }: BenchReport, ofCurrentKernels: boolean): HTMLElement {
   const words: Readonly<Record<string, string>> = { cuda: 'CUDA', webgpu: 'WebGPU', cpu: 'CPU reference' };
   return element(
     'h3',
     {},
     `${words[backend] ?? backend}, ${device.name}`,
     ' ',
-    element('span', { class: 'quiet' }, `read roof ${inRate(roofGBps)}`),
+    element('span', { class: 'quiet' }, `read roof ${inRate(roofGBps)}${ofCurrentKernels ? '' : ', earlier kernels'}`),
   );
 }
 
