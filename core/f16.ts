@@ -13,8 +13,8 @@ function magnitudeFromF16(magnitude: number): number {
   const fraction = magnitude & 0x3ff;
   if (exponent === 0) return fraction * SUBNORMAL_STEP;
   if (exponent === 31) return fraction === 0 ? Number.POSITIVE_INFINITY : Number.NaN;
-  // 2^(exponent - 1) fits an i32, and the significand with its step is exact.
-  return (0x400 + fraction) * (SUBNORMAL_STEP * 2 ** (exponent - 1));
+  // 2^(exponent - 1) fits an i32, and the significand with its step is exact. `**` would take many times as long.
+  return (0x400 + fraction) * (SUBNORMAL_STEP * (1 << (exponent - 1)));
 }
 
 /** Widens f16 bits to f32 values. NaN keeps its sign and payload. */

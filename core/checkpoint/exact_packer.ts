@@ -119,13 +119,16 @@ export class ExactPacker implements Packer {
     const values = (inScale < 0 ? space.second : space.scale).f32(count);
     const what = inScale >= 0 ? 'scale' : hasOffset(form) ? 'offset' : 'zero point';
     const code = inScale >= 0 ? 'SCALE_NOT_FINITE' : hasOffset(form) ? 'OFFSET_NOT_FINITE' : 'ZERO_POINT_NOT_FINITE';
+    const value = values[Math.floor((at * count) / groups.scale.length)]!;
     throw inTensor(
       this.weight.name,
       new SamebitsError(code, {
         rule: `the ${what} of a group must be finite in ${form.dtype}`,
         expected: 'finite values',
-        got: `${values[Math.floor((at * count) / groups.scale.length)]} in row ${firstRow + Math.floor(at / nGroups)}, group ${at % nGroups}`,
-        fix: 'The checkpoint is damaged or was quantized from non-finite weights; quantize it again.',
+        got: `${value} in row ${firstRow + Math.floor(at / nGroups)}, group ${at % nGroups}`,
+        fix: Number.isFinite(value)
+          ? 'Convert with --rounded (`rounded: true`): bf16 reaches further.'
+          : 'The checkpoint is damaged or was quantized from non-finite weights; quantize it again.',
       }),
     );
   }

@@ -1,6 +1,6 @@
 // Passes on weights whose source has codes and steps of scales already: nothing is computed, only checked.
 
-import { GroupNumbers } from '../forms.js';
+import { GroupNumbers, groupsPerStep } from '../forms.js';
 import { checkScaleValues } from '../validate.js';
 import { exponentOfReach, reachOf } from '../weight_exponent.js';
 import type { KernelMemory } from './kernel_memory.js';
@@ -41,9 +41,14 @@ export class NestedPacker implements Packer {
   #reachOf({ groups }: NestedRows): number {
     const { form } = this.shape;
     const numbers = new GroupNumbers(form, groups, this.shape);
+    const perStep = groupsPerStep(this.shape);
     let reach = 0;
-    for (let i = 0; i < groups.scale.length; i++) {
-      reach = Math.max(reach, reachOf(form, numbers.scale(i), numbers.second(i)));
+    for (let first = 0; first < groups.scale.length; first += perStep) {
+      // Decoded once for all groups that share them: this loop is most of a conversion.
+      const [scaleStep, secondStep] = [numbers.scaleStep(first), numbers.secondStep(first)];
+      for (let i = first; i < first + perStep; i++) {
+        reach = Math.max(reach, reachOf(form, numbers.scaleCode(i) * scaleStep, numbers.secondCode(i) * secondStep));
+      }
     }
     return reach;
   }

@@ -21,10 +21,10 @@ export interface SelectionOptions extends ImportOptions {
   /** Zero point 8 everywhere instead of one that follows each group's range. Only for weights that are quantized here. */
   readonly symmetric?: boolean;
   /**
-   * Keep scales, and zero points or offsets, of weights with 4 bits as the source has them, in the form that loses nothing.
-   * Default false: a scale and a zero point in bf16, which every backend takes.
+   * Round scales, and zero points or offsets, of weights with 4 bits to a scale and a zero point in bf16, which is one form for
+   * all. Default false: each weight keeps its own numbers, in the form that loses nothing.
    */
-  readonly exact?: boolean;
+  readonly rounded?: boolean;
   /** Patterns with `*`: only matrices that fit one are packed, whatever their names suggest. */
   readonly include?: readonly string[];
   /** Patterns with `*`: tensors that fit one are kept plain. Wins over include. */
@@ -99,7 +99,7 @@ export async function selectTensors(
     if (reasonToLeave !== undefined) return partsOf(entry).map((part) => leftBehind(part, reasonToLeave));
     if (entry.kind === 'left') return entry.parts.map((part) => leftBehind(part, entry.reason));
     if (entry.kind === 'refused') throw entry.error;
-    return [selectedWeight(entry.weight, options.exact ?? false)];
+    return [selectedWeight(entry.weight, options.rounded ?? false)];
   });
   layout.refuseUnasked();
   const rules = new NameRules(model.tensors.keys(), model.config);
@@ -132,7 +132,7 @@ export function partsOf(found: Found): readonly ModelTensor[] {
   return found.kind === 'weight' ? found.weight.parts : found.parts;
 }
 
-function selectedWeight(weight: SourceWeight, exact: boolean): SelectedWeight {
+function selectedWeight(weight: SourceWeight, rounded: boolean): SelectedWeight {
   const { name, format, n, k, parts } = weight;
   return {
     kind: 'weight',
@@ -141,7 +141,7 @@ function selectedWeight(weight: SourceWeight, exact: boolean): SelectedWeight {
     shape: [n, k],
     sizeBytes: parts.reduce((sum, part) => sum + part.sizeBytes, 0),
     weight,
-    packed: packedShape(weight, exact ? weight.form : DEFAULT_FORM),
+    packed: packedShape(weight, rounded ? DEFAULT_FORM : weight.form),
     keepPlain: false,
     reason: 'has 4 bits',
   };

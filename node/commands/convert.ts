@@ -19,7 +19,7 @@ import { formatTable } from '../table.js';
 interface ConvertOptions {
   readonly groupSize: number;
   readonly symmetric?: true;
-  readonly exact?: true;
+  readonly rounded?: true;
   readonly include?: readonly string[];
   readonly exclude?: readonly string[];
   readonly layout?: Layout;
@@ -50,7 +50,7 @@ export function registerConvert(program: Command): void {
       32,
     )
     .option('--symmetric', 'zero point 8 everywhere')
-    .option('--exact', 'of 4-bit weights keep scales, zero points and offsets to the bit')
+    .option('--rounded', 'of 4-bit weights round scales, and zero points or offsets, to bf16: one form for all')
     .option('--include <pattern...>', "pack only matrices that fit a pattern, for example '*.mlp.*'")
     .option('--exclude <pattern...>', 'keep tensors that fit a pattern as they are')
     .addOption(

@@ -10,6 +10,7 @@ import {
   bf16FromF32Array,
   CoalescedInt4Tensor,
   CpuBackend,
+  dequantize,
   dequantizeAndMultiply,
   drawActivations,
   int4PlainMM,
@@ -36,14 +37,20 @@ vi.mock('../../node/open_available.js');
 // Not square, of several runs, and of a group size that every format has.
 const [N, K, GROUP_SIZE] = [24, 512, 32];
 const SOURCES = Object.entries(importSources(N, K, GROUP_SIZE));
+/** Each with its own numbers, and with a scale and a zero point in bf16. */
+const CONVERSIONS = SOURCES.flatMap(([format, source]): [string, ImportSource, boolean][] => [
+  [format, source, false],
+  [`${format}, rounded`, source, true],
+]);
 
-async function convert([folder, , , options, entry]: ImportSource): Promise<Uint8Array> {
+async function convert([folder, , , options, entry]: ImportSource, rounded: boolean): Promise<Uint8Array> {
   const sink = new MemorySink();
-  await runConversion(await planConversion(await openModelCheckpoint(folder, entry), options), sink);
+  const plan = await planConversion(await openModelCheckpoint(folder, entry), { ...options, rounded });
+  await runConversion(plan, sink);
   return sink.bytes;
 }
 
-/** The weight as its format means it, packed without a file in between. */
+/** The weight as its format means it, in the default form, packed without a file in between. */
 function packed([, w]: ImportSource): CoalescedInt4Tensor {
   const nGroups = w.k / w.groupSize;
   const bf16 = (values: Float64Array) => bf16FromF32Array(Float32Array.from(values));
@@ -55,6 +62,12 @@ function packed([, w]: ImportSource): CoalescedInt4Tensor {
     zeroPoint: { dtype: 'bf16', shape: [w.n, nGroups], data: bf16(w.zero) },
     groupSize: w.groupSize,
   });
+}
+
+/** Its weights in f32. */
+function valuesOf([, w]: ImportSource): Float32Array {
+  const groupOf = (i: number) => Math.floor(i / w.groupSize);
+  return Float32Array.from(w.q, (q, i) => (q - w.zero[groupOf(i)]!) * w.scale[groupOf(i)]!);
 }
 
 const dawn = useDawn();
@@ -94,14 +107,15 @@ const BACKENDS: Readonly<Record<string, (context: TestContext) => Promise<Backen
 };
 
 describe.for(Object.entries(BACKENDS))('on %s, a converted weight has the bits of the reference', ([, open]) => {
-  test.for(SOURCES)('%s', async ([format, source], context) => {
+  test.for(CONVERSIONS)('%s', async ([format, source, rounded], context) => {
     const backend = await open(context);
-    const tensor = await (await openSamebitsFile(memorySource(await convert(source)))).readWeight('m.weight');
+    const tensor = await (await openSamebitsFile(memorySource(await convert(source, rounded)))).readWeight('m.weight');
+    if (!rounded) expect(dequantize(tensor)).toEqual(valuesOf(source));
     const weight = await backend.upload(tensor);
     for (const m of [1, 3]) {
       const x = drawActivations({ name: `converted ${format} ${m}`, m, k: K, activations: 'outlier' });
       const y = await backend.linear(x, weight);
-      expectBits(int4PlainMM(x, packed(source), 'f32'), y, N);
+      expectBits(int4PlainMM(x, rounded ? packed(source) : tensor, 'f32'), y, N);
       // Held against the plain product too, so that a shuffled weight could not pass by being shuffled twice.
       const plain = dequantizeAndMultiply(Float32Array.from(x, numberFromBf16), packed(source));
       const error = Math.hypot(...y.map((value, i) => value - plain[i]!)) / Math.hypot(...plain);
@@ -119,12 +133,12 @@ describe('samebits verify FILE', () => {
     process.exitCode = undefined;
   });
 
-  test.for(SOURCES)('%s', async ([, source], context) => {
+  test.for(CONVERSIONS)('%s', async ([, source, rounded], context) => {
     const backends = [await BACKENDS['webgpu']!(context), ...(typeof cuda === 'string' ? [] : [cuda])];
     for (const backend of backends) vi.spyOn(backend, 'dispose').mockResolvedValue();
     vi.mocked(openAvailable).mockResolvedValue({ backends, unavailable: [] });
     const file = join(folder, 'model.safetensors');
-    writeFileSync(file, await convert(source));
+    writeFileSync(file, await convert(source, rounded));
     let stdout = '';
     vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
       stdout += String(text);

@@ -30,7 +30,9 @@ if (process.env['SAMEBITS_WRITE_FORMATS'] !== undefined) {
 
 let dawn: Backend | undefined;
 let unavailable = '';
+/** With a scale and a zero point in bf16, as they are recorded; and with the numbers of their own. */
 const results = new Map<string, ParityResult>();
+const exactResults = new Map<string, ParityResult>();
 
 beforeAll(async () => {
   try {
@@ -41,14 +43,19 @@ beforeAll(async () => {
   const folder = mkdtempSync(join(tmpdir(), 'samebits-formats-'));
   try {
     for (const { name, path } of fixtures) {
-      const packed = join(folder, `${name}.safetensors`);
-      await convertFile(path, packed);
-      await withSamebitsFile(packed, async (file) => {
-        const weight = await file.readWeight('m.weight');
-        // Named as `samebits verify` names the weights of several files.
-        const inputs = fileInputs(`${name}.safetensors: m.weight`, weight.k);
-        for await (const result of verifyWeight(weight, inputs, dawn ? [dawn] : [])) results.set(result.name, result);
-      });
+      for (const [rounded, into] of [
+        [true, results],
+        [false, exactResults],
+      ] as const) {
+        const packed = join(folder, `${name}.safetensors`);
+        await convertFile(path, packed, { rounded, overwrite: true });
+        await withSamebitsFile(packed, async (file) => {
+          const weight = await file.readWeight('m.weight');
+          // Named as `samebits verify` names the weights of several files.
+          const inputs = fileInputs(`${name}.safetensors: m.weight`, weight.k);
+          for await (const result of verifyWeight(weight, inputs, dawn ? [dawn] : [])) into.set(result.name, result);
+        });
+      }
     }
   } finally {
     rmSync(folder, { recursive: true });
@@ -66,8 +73,8 @@ test.each(fixtures)('$name is committed as the rules of its format make it', ({ 
 test('converted, all of them verify on Dawn', (context) => {
   if (!dawn) return skipWithout(context, 'webgpu', unavailable);
   ranOn(context, 'webgpu', dawn.device.name);
-  expect(results.size).toBe(5 * fixtures.length);
-  for (const { name, outcomes } of results.values()) {
+  expect([results.size, exactResults.size]).toEqual([5 * fixtures.length, 5 * fixtures.length]);
+  for (const { name, outcomes } of [...results.values(), ...exactResults.values()]) {
     expect(outcomes, name).toEqual([{ backend: 'webgpu', difference: null }]);
   }
 });

@@ -32,13 +32,13 @@ import {
 } from './import_bytes.js';
 import { AWQ, COMPRESSED, config, GPTQ, importSources, mlxConfig } from './import_sources.js';
 
-async function convert(folder: SourceFolder, options: ImportOptions & { readonly exact?: boolean }, entry?: string) {
+async function convert(folder: SourceFolder, options: ImportOptions & { readonly rounded?: boolean }, entry?: string) {
   const model = await openModelCheckpoint(folder, entry);
   const sink = new MemorySink();
   const report = await runConversion(await planConversion(model, options), sink);
   const change = report.tensors.find(({ packed }) => packed)?.change;
   const file = await openSamebitsFile(memorySource(sink.bytes));
-  const { exact: _, ...source } = options;
+  const { rounded: _, ...source } = options;
   const slices = (await dequantizedSource(model, 'm.weight', source)).slices();
   const values: number[] = [];
   for await (const slice of slices) values.push(...slice);
@@ -49,7 +49,7 @@ const bitsOf = (values: Float32Array) => new Uint32Array(values.buffer, values.b
 
 describe('a weight that every format holds exactly', () => {
   test.each(Object.entries(importSources(24, 512, 32)))('%s', async (_, [folder, w, , options, entry]) => {
-    const { change, weight, values } = await convert(folder, { ...options, exact: true }, entry);
+    const { change, weight, values } = await convert(folder, options ?? {}, entry);
     expect(change).toEqual({ isLossless: true, relativeRms: 0, largest: 0 });
     expect(values).toEqual(
       Float32Array.from(w.q, (q, i) => (q - w.zero[Math.floor(i / 32)]!) * w.scale[Math.floor(i / 32)]!),
@@ -117,7 +117,7 @@ describe('numbers that use all of their bits', () => {
   ];
 
   test.each(SOURCES)('%s', async (_, folder, form, entry) => {
-    const { change, weight, values } = await convert(folder, { exact: true }, entry);
+    const { change, weight, values } = await convert(folder, {}, entry);
     expect(change).toEqual({ isLossless: true, relativeRms: 0, largest: 0 });
     expect(describeForm(weight.form)).toBe(form);
     expect(new Set(values).size).toBeGreaterThan(500);
@@ -126,7 +126,7 @@ describe('numbers that use all of their bits', () => {
 
   test('in f16 would have moved with a scale and a zero point in bf16', async () => {
     for (const [name, folder, form, entry] of SOURCES) {
-      const { change } = await convert(folder, {}, entry);
+      const { change } = await convert(folder, { rounded: true }, entry);
       expect(change?.isLossless, name).toBe(form.includes('bf16'));
     }
   });
@@ -134,7 +134,7 @@ describe('numbers that use all of their bits', () => {
   test('f32 is narrowed to f16, and what that moved is said', async () => {
     const wide = { ...f16, scale: f16.scale.map((s) => Math.fround(s * 1.0003)) };
     const source = folderOf(compressedParts(wide, 'packed', 'F32'), COMPRESSED);
-    const { change, weight, values } = await convert(source, { exact: true });
+    const { change, weight, values } = await convert(source, {});
     const packed = dequantize(weight);
     const changes = values.map((value, i) => packed[i]! - value);
     const sum = (list: Float32Array) => list.reduce((total, value) => total + value ** 2, 0);
@@ -160,8 +160,10 @@ describe('numbers that use all of their bits', () => {
       mlxConfig(groupSize),
     ],
   ] as const)('%s is refused: %s', async (_, code, parts, json) => {
-    const error = await refusal(() => convert(folderOf(parts, json), { exact: true }));
+    const error = await refusal(() => convert(folderOf(parts, json), {}));
     expect([error.code, error.message.includes('m.weight')]).toEqual([code, true]);
+    expect(error.fix).toContain('--rounded');
+    expect((await convert(folderOf(parts, json), { rounded: true })).change).toBeDefined();
   });
 });
 

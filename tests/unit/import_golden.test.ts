@@ -30,9 +30,11 @@ import {
 } from './import_bytes.js';
 import { AWQ, config, GPTQ, type ImportSource, importSources, mlxConfig, numbers } from './import_sources.js';
 
+/** Scales and zero points in bf16, which the words below are; what keeps its own numbers has a test file of its own. */
 async function convertFolder(folder: SourceFolder, options: ImportOptions = {}, entry?: string) {
   const sink = new MemorySink();
-  const report = await runConversion(await planConversion(await openModelCheckpoint(folder, entry), options), sink);
+  const plan = await planConversion(await openModelCheckpoint(folder, entry), { ...options, rounded: true });
+  const report = await runConversion(plan, sink);
   const file = await openSamebitsFile(memorySource(sink.bytes));
   return { report, file };
 }
