@@ -88,11 +88,12 @@ const awq = (config: object, changes: Readonly<Record<string, Change>> = {}) =>
   convert(folderOf(changed(awqParts(W), changes), json({ ...AWQ, ...config })));
 const packed = (config: object, changes: Readonly<Record<string, Change>> = {}, more: Part[] = []) =>
   convert(folderOf([...changed(compressedParts(W, 'packed'), changes), ...more], json({ ...PACKED, ...config })));
-const mlx = (quantization: object, changes: Readonly<Record<string, Change>> = {}) =>
+const mlx = (quantization: object, changes: Readonly<Record<string, Change>> = {}, options: SelectionOptions = {}) =>
   convert(
     folderOf(changed(mlxParts(W), changes), {
       'config.json': { quantization: { group_size: 32, bits: 4, ...quantization } },
     }),
+    options,
   );
 const torchao = (
   isSigned: boolean,
@@ -342,18 +343,29 @@ const CASES: readonly (readonly [name: string, code: ErrorCode, attempt: () => u
   ],
   [
     'a bias that is NaN',
-    'ZERO_POINT_NOT_FINITE',
+    'OFFSET_NOT_FINITE',
     () => mlx({}, { 'm.biases': { values: [Number.NaN, ...W.scale.slice(1)] } }),
   ],
   [
-    'a bias that is infinite',
+    'a bias that is NaN, rounded',
     'ZERO_POINT_NOT_FINITE',
+    () => mlx({}, { 'm.biases': { values: [Number.NaN, ...W.scale.slice(1)] } }, { rounded: true }),
+  ],
+  [
+    'a bias that is infinite',
+    'OFFSET_NOT_FINITE',
     () => mlx({}, { 'm.biases': { values: [-Infinity, ...W.scale.slice(1)] } }),
   ],
   [
-    'scales that make nonsense',
+    'a bias that is infinite, rounded',
+    'ZERO_POINT_NOT_FINITE',
+    () => mlx({}, { 'm.biases': { values: [-Infinity, ...W.scale.slice(1)] } }, { rounded: true }),
+  ],
+  ['scales beyond f16', 'SCALE_NOT_FINITE', () => mlx({}, { 'm.scales': { values: new Array(16).fill(2 ** 100) } })],
+  [
+    'scales that make nonsense, rounded',
     'WEIGHT_EXPONENT_OUT_OF_RANGE',
-    () => mlx({}, { 'm.scales': { values: new Array(16).fill(2 ** 100) } }),
+    () => mlx({}, { 'm.scales': { values: new Array(16).fill(2 ** 100) } }, { rounded: true }),
   ],
   [
     'a method that nobody knows',
