@@ -111,7 +111,7 @@ void Decoder::lay_out() {
 }
 
 int32_t DecoderCache::slots_of(const DecoderLayer &layer, int32_t capacity) {
-  const int64_t needed = int64_t{layer.window} + SAMEBITS_ROWS_PER_PASS - 1;
+  const int64_t needed = int64_t{layer.window} + SAMEBITS_ROWS_PER_PASS;
   return static_cast<int32_t>(std::min<int64_t>(needed, capacity));
 }
 

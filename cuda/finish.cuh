@@ -11,9 +11,9 @@ namespace samebits {
 template <int RUNS>
 __device__ __forceinline__ void write_output_block(const SamebitsLinear &linear, char *row, int tile, uint32_t value) {
   const int chunks = chunks_of(linear.n), blocks = linear.n / BLOCK_SIZE;
-  write_block<RUNS>(row, chunks, tile, value);
-  if (tile < blocks - 1) return;
-  for (int padding = blocks; padding < chunks * BLOCKS_PER_CHUNK; padding++) write_block<RUNS>(row, chunks, padding, 0);
+  const int end = tile < blocks - 1 ? tile + 1 : chunks * BLOCKS_PER_CHUNK;
+#pragma unroll 1
+  for (int block = tile; block < end; block++, value = 0) write_block<RUNS>(row, chunks, block, value);
 }
 
 // y of 32 rows from their sums, one a lane; and quantized, if a later step reads it.

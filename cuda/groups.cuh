@@ -27,23 +27,18 @@ class PlainGroups {
   // Whether lanes read what others copied.
   static constexpr bool ARE_SHARED = false;
 
-  // From this chunk of the linear on, which is in its tile `tile`.
-  __device__ __forceinline__ void begin(const SamebitsLinear &linear, size_t tile, int, int lane) {
+  __device__ __forceinline__ void begin(const SamebitsLinear &linear, int lane) {
     const int g = lane / BLOCKS_PER_CHUNK, t = lane % BLOCKS_PER_CHUNK;
     const SamebitsScaleLayout &layout = linear.scale_layout;
     const int group = t * layout.groups_per_chunk / BLOCKS_PER_CHUNK;
-    tile_ = static_cast<const char *>(linear.scales) + tile * layout.tile_bytes + scale_offset(layout, 0, g, group);
-    tile_bytes_ = layout.tile_bytes;
+    first_ = static_cast<const char *>(linear.scales) + scale_offset(layout, 0, g, group);
     step_bytes_ = scale_offset(layout, 0, ROWS_APART, 0);
     log2_group_chunks_ = layout.log2_group_chunks;
   }
 
-  __device__ __forceinline__ void leave_chunk(int) {}
-  __device__ __forceinline__ void leave_tile() { tile_ += tile_bytes_; }
-
-  // What this lane copies of a chunk into its place in vector `run` of the lanes.
-  __device__ __forceinline__ const char *source(int chunk, int run) const {
-    return tile_ + (chunk >> log2_group_chunks_) * step_bytes_ + run * VECTOR_BYTES;
+  // What this lane copies of a chunk of the linear, tiles after each other, into its place in vector `run` of the lanes.
+  __device__ __forceinline__ const char *source(uint32_t chunk, int run) const {
+    return first_ + static_cast<size_t>(chunk >> log2_group_chunks_) * step_bytes_ + run * VECTOR_BYTES;
   }
 
   // `own` is the lane's place in the first vector of the lanes.
@@ -55,8 +50,8 @@ class PlainGroups {
   }
 
  private:
-  int tile_bytes_ = 0, step_bytes_ = 0, log2_group_chunks_ = 0;
-  const char *tile_ = nullptr;
+  uint32_t step_bytes_ = 0, log2_group_chunks_ = 0;
+  const char *first_ = nullptr;
 };
 
 // Two bytes a row and group, and a word of steps a row and pair of chunks. A vector holds the codes of eight rows, or with groups
@@ -79,24 +74,22 @@ class NestedGroups {
 
   static constexpr bool ARE_SHARED = true;
 
-  __device__ __forceinline__ void begin(const SamebitsLinear &linear, size_t tile, int chunk, int lane) {
+  __device__ __forceinline__ void begin(const SamebitsLinear &linear, int lane) {
     const SamebitsScaleLayout &layout = linear.scale_layout;
     const int span = lane % BLOCKS_PER_CHUNK * (layout.groups_per_chunk / RUNS) / BLOCKS_PER_CHUNK;
     const int codes = STEPS_BYTES + nested_code_offset(span * RUNS, 0, RUNS) + lane / BLOCKS_PER_CHUNK * VECTOR_BYTES;
     const bool copies_codes = lane < CODE_VECTORS_OF_CHUNK;
     steps_ = lane % ROWS_APART * VECTOR_BYTES;
-    first_ = copies_codes ? codes : steps_;
+    codes_ = copies_codes ? codes : steps_;
     odd_bytes_ = copies_codes ? nested_odd_bytes(layout) : 0;
     pair_bytes_ = nested_pair_bytes(layout);
-    pair_ = static_cast<const char *>(linear.scales) + tile * layout.tile_bytes + (chunk >> 1) * pair_bytes_;
+    first_ = static_cast<const char *>(linear.scales);
   }
 
   // Pairs follow each other, those of the next tile too.
-  __device__ __forceinline__ void leave_chunk(int chunk) { pair_ += (chunk & 1) * pair_bytes(); }
-  __device__ __forceinline__ void leave_tile() {}
-
-  __device__ __forceinline__ const char *source(int chunk, int run) const {
-    return run == 0 ? pair_ + first_ + (chunk & 1) * odd_bytes() : pair_ + steps_;
+  __device__ __forceinline__ const char *source(uint32_t chunk, int run) const {
+    const char *const pair = first_ + static_cast<size_t>(chunk / 2) * static_cast<uint32_t>(pair_bytes());
+    return run == 0 ? pair + codes_ + (chunk & 1) * odd_bytes() : pair + steps_;
   }
 
   static __device__ __forceinline__ Taken take(const char *own, int lane) {
@@ -118,8 +111,8 @@ class NestedGroups {
   __device__ __forceinline__ int odd_bytes() const { return RUNS == 2 ? CODE_BYTES_OF_CHUNK : odd_bytes_; }
   __device__ __forceinline__ int pair_bytes() const { return RUNS == 2 ? STEPS_BYTES + 2 * CODE_BYTES_OF_CHUNK : pair_bytes_; }
 
-  int pair_bytes_ = 0, odd_bytes_ = 0, first_ = 0, steps_ = 0;
-  const char *pair_ = nullptr;
+  int pair_bytes_ = 0, odd_bytes_ = 0, codes_ = 0, steps_ = 0;
+  const char *first_ = nullptr;
 };
 
 template <SamebitsFormKind FORM, int RUNS, bool NESTED = is_nested(FORM)>

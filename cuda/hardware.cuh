@@ -23,14 +23,28 @@ __device__ __forceinline__ char *shared_memory() {
   return bytes;
 }
 
-// Starts a copy of 16 bytes from global to shared memory; Barrier::arrive_when_copied tells when it is there. sm_75 has no such
-// copy and waits for its bytes here.
+// Starts a copy of 16 bytes from global to shared memory. sm_75 has no such copy and waits for its bytes here.
 __device__ __forceinline__ void copy_async(void *to, const void *from) {
 #if __CUDA_ARCH__ >= 800
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
 #else
   *static_cast<uint4 *>(to) = __ldcs(static_cast<const uint4 *>(from));
+#endif
+}
+
+// Makes a group of the copies that this thread has started since the last one.
+__device__ __forceinline__ void end_copy_group() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until all groups but the LATER newest are there, for the thread that copied them.
+template <int LATER>
+__device__ __forceinline__ void await_copy_groups() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(LATER) : "memory");
 #endif
 }
 

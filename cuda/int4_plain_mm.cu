@@ -78,7 +78,7 @@ int samebits_load_int4_plain_mm(int32_t shared_bytes) {
     const auto form = static_cast<SamebitsFormKind>(i / 2);
     const int runs = 1 + i % 2;
     for (int m = 1; m <= MAX_ROWS; m++) {
-      if (const int error = load(kernel_of(form, m, runs, WARPS, true))) return error;
+      if (const int error = load(kernel_of(form, m, runs, warps_for(m), true))) return error;
     }
     for (const bool x_is_shared : {false, true}) {
       if (const int error = load(kernel_of(form, 1, runs, FEW_WARPS, x_is_shared))) return error;
@@ -110,10 +110,10 @@ int samebits_int4_plain_mm(const SamebitsLaunch *launch, const SamebitsWalk *of)
                      {division.x_bytes[0], division.x_bytes[1]}};
   if (!of->decodes) {
     const Kernel kernel = kernel_of(of->form, of->m, runs, division.warps, division.x_copies > 0);
-    return launch_resident_kernel(*launch, false, kernel, threads, division.shared_bytes, Given<false>{walk});
+    return launch_resident_kernel(*launch, kernel, threads, division.shared_bytes, Given<false>{walk});
   }
   if (of->m != 1 || of->count > SAMEBITS_DECODING_STEPS || division.x_copies != 2) return cudaErrorInvalidValue;
   Given<true> given = {walk, {}};
   for (int i = 0; i < of->count; i++) given.own_steps[i] = of->steps[i];
-  return launch_resident_kernel(*launch, true, decoding_kernel_of(of->form, runs), threads, division.shared_bytes, given);
+  return launch_resident_kernel(*launch, decoding_kernel_of(of->form, runs), threads, division.shared_bytes, given);
 }

@@ -57,11 +57,11 @@ int launch_overlapping_kernel(const SamebitsLaunch &launch, void (*kernel)(Param
 
 // One block on every multiprocessor, all of them running before any can wait for another: a cooperative launch.
 template <typename... Parameters, typename... Arguments>
-int launch_resident_kernel(const SamebitsLaunch &launch, bool overlaps, void (*kernel)(Parameters...), int threads,
-                           int shared_bytes, Arguments... arguments) {
+int launch_resident_kernel(const SamebitsLaunch &launch, void (*kernel)(Parameters...), int threads, int shared_bytes,
+                           Arguments... arguments) {
   LaunchAttributes attributes;
   attributes.add_cooperative();
-  if (overlaps) attributes.add_overlap(launch);
+  attributes.add_overlap(launch);
   const dim3 grid(static_cast<unsigned>(launch.multiprocessor_count));
   return launch_kernel_with(attributes, launch, kernel, grid, threads, shared_bytes, arguments...);
 }

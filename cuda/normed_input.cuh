@@ -3,8 +3,8 @@
 
 #pragma once
 
+#include "receive.cuh"
 #include "reduce_tree.cuh"
-#include "walk.cuh"
 
 namespace samebits {
 
@@ -31,6 +31,7 @@ __device__ __forceinline__ int32_t quantize_shared_row(const char *values, int b
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, part = lane % LANES_PER_BLOCK;
   const int padded = chunks * BLOCKS_PER_CHUNK;
   int32_t largest = ZERO_BLOCK;
+#pragma unroll 1
   for (int first = warp * BLOCKS_PER_WARP; first < padded; first += blockDim.x / WARP * BLOCKS_PER_WARP) {
     const int block = first + lane / LANES_PER_BLOCK;
     uint4 v = make_uint4(0, 0, 0, 0);
@@ -71,7 +72,7 @@ __device__ __forceinline__ int32_t quantize_shared_row(const char *values, int b
 // there. `squares` are two times TREE_SLOTS floats.
 template <int RUNS, typename WhileWaiting>
 __device__ __forceinline__ int32_t make_normed(const SamebitsNormedInput &of, int chunks, char *to, char *staging, float *squares,
-                                               WhileWaiting while_waiting) {
+                                               Barrier &comes, int number, WhileWaiting while_waiting) {
   const int thread = threadIdx.x;
   const int columns = thread < TREE_SLOTS ? (of.n - thread + TREE_SLOTS - 1) / TREE_SLOTS : 0;
   float *const own_hidden = static_cast<float *>(of.own_hidden) + static_cast<size_t>(blockIdx.x) * of.n + thread;
@@ -88,31 +89,27 @@ __device__ __forceinline__ int32_t make_normed(const SamebitsNormedInput &of, in
     weights[c] = is_there ? branch_weights[c * TREE_SLOTS] | static_cast<uint32_t>(next_weights[c * TREE_SLOTS]) << 16 : 0;
   }
 
-  // As in receive(): one look until the first has come, then at all.
-  const uint32_t *const branches = static_cast<const uint32_t *>(of.branch) + thread;
-  while (true) {
-    if (branch[0] == PENDING) branch[0] = load_shared_by_all(branches);
-    if (__any_sync(ALL_LANES, branch[0] == PENDING) == 0) break;
-    while_waiting();
-  }
-  for (bool waits = true; waits;) {
-    waits = false;
+  const uint32_t *const branches = static_cast<const uint32_t *>(of.branch);
+  const uint32_t *const last = branches + of.n - 1;
+  const auto look = [&] {
 #pragma unroll
-    for (int c = 1; c < MAX_COLUMNS; c++) {
-      if (branch[c] == PENDING) branch[c] = load_shared_by_all(branches + c * TREE_SLOTS);
+    for (int c = 0; c < MAX_COLUMNS; c++) {
+      if (is_pending(branch[c])) branch[c] = load_shared_by_all(branches + thread + c * TREE_SLOTS);
     }
+    bool misses = false;
 #pragma unroll
-    for (int c = 1; c < MAX_COLUMNS; c++) waits = waits || branch[c] == PENDING;
-    waits = __any_sync(ALL_LANES, waits) != 0;
-    if (waits) while_waiting();
-  }
+    for (int c = 0; c < MAX_COLUMNS; c++) misses = misses || is_pending(branch[c]);
+    return misses;
+  };
+  look();
+  await_last(last, comes, number, while_waiting);
+  while (__any_sync(ALL_LANES, look()) != 0) look_again();
 
   // Values that are not there are zeros, and add nothing.
   float sum = 0.0f;
 #pragma unroll
   for (int c = 0; c < MAX_COLUMNS; c++) sum = add(sum, mul(float_from_bits(branch[c]), float_from_bits(branch[c])));
   const float branch_scale = rms_scale_of_block(sum, squares, of);
-  while_waiting();
   sum = 0.0f;
 #pragma unroll
   for (int c = 0; c < MAX_COLUMNS; c++) {
@@ -121,7 +118,6 @@ __device__ __forceinline__ int32_t make_normed(const SamebitsNormedInput &of, in
     sum = add(sum, mul(hidden[c], hidden[c]));
   }
   const float scale = rms_scale_of_block(sum, squares + TREE_SLOTS, of);
-  while_waiting();
 
   float *const new_hidden = of.next_hidden != nullptr ? static_cast<float *>(of.next_hidden) + thread : own_hidden;
   const bool keeps_hidden = of.next_hidden == nullptr || blockIdx.x == 0;

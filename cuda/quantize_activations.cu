@@ -18,6 +18,7 @@ constexpr int WARPS = 8;
 
 template <int RUNS>
 __global__ void __launch_bounds__(WARPS *WARP) quantize_activations(const uint16_t *x, char *rows, int k) {
+  begin_beside_previous();
   const int chunks = chunks_of(k);
   const int block = blockIdx.x * WARPS + threadIdx.x / WARP;
   if (block >= chunks * BLOCKS_PER_CHUNK) return;

@@ -151,13 +151,14 @@ void Schedule::launch(cudaStream_t stream) const {
       check_cuda(samebits_baseline_mm(&in, &weight, work_, any.y, any.m, any.output_bf16), "launching baseline_mm");
       continue;
     }
+    check_cuda(cudaMemsetAsync(work_ + launch.pending_offset, kPendingByte, launch.work_bytes - launch.pending_offset, stream),
+               "clearing a launch's memory");
+    // Last, for the walk begins beside the quantizer, and not beside a clearing of memory.
     for (const Rows &rows : launch.rows) {
       if (rows.is_inner) continue;
       check_cuda(samebits_quantize_activations(&in, rows.values, work_ + rows.offset, any.m, rows.k, group_size),
                  "launching quantize_activations");
     }
-    check_cuda(cudaMemsetAsync(work_ + launch.pending_offset, kPendingByte, launch.work_bytes - launch.pending_offset, stream),
-               "clearing a launch's memory");
     const SamebitsWalk walk = {launch.device_steps,
                                static_cast<int32_t>(launch.steps.size()),
                                any.weight->form.kind,

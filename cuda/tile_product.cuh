@@ -77,4 +77,20 @@ __device__ __forceinline__ int64_t sum_over_blocks(const int64_t (&total)[ROWS_P
   return (second ? low : high) + __shfl_xor_sync(ALL_LANES, second ? high : low, 2);
 }
 
+// Adds a sum a lane to those of a tile in shared memory, whose halves are words that atomics know.
+__device__ __forceinline__ void add_to_sum(uint32_t (&tile)[2][TILE_ROWS], int64_t sum) {
+  const int lane = threadIdx.x % WARP;
+  const uint32_t low = static_cast<uint32_t>(sum), high = static_cast<uint32_t>(static_cast<uint64_t>(sum) >> 32);
+  const uint32_t carry = atomicAdd(&tile[0][lane], low) + low < low ? 1u : 0u;
+  atomicAdd(&tile[1][lane], high + carry);
+}
+
+// A lane's sum, leaving zero for the next tile.
+__device__ __forceinline__ int64_t take_sum(uint32_t (&tile)[2][TILE_ROWS]) {
+  const int lane = threadIdx.x % WARP;
+  const uint64_t sum = static_cast<uint64_t>(tile[1][lane]) << 32 | tile[0][lane];
+  tile[0][lane] = tile[1][lane] = 0;
+  return static_cast<int64_t>(sum);
+}
+
 }  // namespace samebits

@@ -243,6 +243,9 @@ inline unsigned long long atomicMax(unsigned long long *address, unsigned long l
   return std::exchange(*address, std::max(*address, value));
 }
 
+inline int atomicAdd(int *address, int value) { return std::exchange(*address, *address + value); }
+inline uint32_t atomicAdd(uint32_t *address, uint32_t value) { return std::exchange(*address, *address + value); }
+
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32); }
 
 inline int __dp4a(int a, int b, int sum) {
@@ -263,19 +266,29 @@ inline char *shared_memory() { return simt::Block::current->shared_memory(); }
 
 struct Barrier;
 
-// A copy comes as late as it may, so that a read that does not wait for it sees what was there before.
-struct Copies {
+// Copies of a thread come in groups, and a group as late as it may, so that a read that does not wait for it sees what was there
+// before.
+struct CopyGroup {
   std::vector<std::pair<uint4 *, uint4>> values;
   Barrier *barrier = nullptr;
-  bool asked_for = false;
+  bool has_ended = false, asked_for = false;
 };
-inline thread_local std::map<const void *, std::map<unsigned, std::vector<Copies>>> pending_copies;
-inline std::vector<Copies> &own_copies() { return pending_copies[simt::Block::current][threadIdx.x]; }
+inline thread_local std::map<const void *, std::map<unsigned, std::vector<CopyGroup>>> pending_copies;
+inline std::vector<CopyGroup> &own_copies() { return pending_copies[simt::Block::current][threadIdx.x]; }
 
 inline void copy_async(void *to, const void *from) {
   auto &own = own_copies();
-  if (own.empty() || own.back().barrier != nullptr) own.emplace_back();
+  if (own.empty() || own.back().has_ended) own.emplace_back();
   own.back().values.emplace_back(static_cast<uint4 *>(to), *static_cast<const uint4 *>(from));
+}
+
+inline void end_copy_group() { own_copies().back().has_ended = true; }
+
+void let_oldest_group_come();
+
+template <int LATER>
+void await_copy_groups() {
+  while (own_copies().size() > LATER) let_oldest_group_come();
 }
 
 struct Barrier {
@@ -283,7 +296,10 @@ struct Barrier {
 
   void init(int of) { count = of, arrivals = 0; }
   void arrive() { arrivals++; }
-  void arrive_when_copied() { own_copies().back().barrier = this; }
+  void arrive_when_copied() {
+    if (own_copies().empty()) return arrive();
+    own_copies().back().barrier = this;
+  }
   // Copies come at the second question, or when a thread waits.
   bool is_over(int phase) {
     let_copies_come(false);
@@ -301,21 +317,22 @@ struct Barrier {
   }
 
  private:
+  // Of the groups that it waits for, and those before them.
   void let_copies_come(bool now) {
     auto &own = own_copies();
-    for (size_t i = 0; i < own.size(); i++) {
-      if (own[i].barrier != this) continue;
-      if (!now && !own[i].asked_for) {
-        own[i].asked_for = true;
-        return;
-      }
-      for (const auto &[to, value] : own[i].values) *to = value;
-      own.erase(own.begin() + static_cast<std::ptrdiff_t>(i));
-      arrivals++;
-      return;
-    }
+    const auto of_this = std::find_if(own.begin(), own.end(), [this](const CopyGroup &group) { return group.barrier == this; });
+    if (of_this == own.end()) return;
+    if (!now && !std::exchange(of_this->asked_for, true)) return;
+    for (auto left = of_this - own.begin() + 1; left > 0; left--) let_oldest_group_come();
   }
 };
+
+inline void let_oldest_group_come() {
+  auto &own = own_copies();
+  for (const auto &[to, value] : own.front().values) *to = value;
+  if (own.front().barrier != nullptr) own.front().barrier->arrive();
+  own.erase(own.begin());
+}
 
 // Most of the time of a product. No kernel's code, so that it needs none of the checks that they are compiled with.
 __attribute__((optimize("O2"), no_sanitize("undefined")))
