@@ -81,7 +81,7 @@ export {
   type TextSession,
 } from './model/generate.js';
 export type { SamplingOptions } from './model/sampling.js';
-export type { DecoderSession } from './model/session.js';
+export type { AppendOptions, DecoderSession } from './model/session.js';
 export type { LinearName, VectorName } from './model/step.js';
 export { TextModel, type TextOptions } from './model/text_model.js';
 export { TextModelFile } from './model/text_model_file.js';

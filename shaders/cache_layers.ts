@@ -14,7 +14,6 @@ import { SLOT_BYTES } from './device_weight.js';
 import { bind, type Dispatch } from './dispatches.js';
 import { BufferUsage } from './gpu_flags.js';
 import type { CompiledKernel } from './pipelines.js';
-import type { StepInputs } from './step_inputs.js';
 import { f32, UniformSlots, u32, uniformAt } from './uniform_slots.js';
 
 /** Pipelines and bind groups of one layer. */
@@ -84,12 +83,7 @@ export class CacheLayers {
   ) {}
 
   /** @throws SamebitsError DEVICE_LIMIT, DEVICE_OUT_OF_MEMORY, with nothing left behind */
-  static async create(
-    parts: DecoderParts,
-    inputs: StepInputs,
-    inputsBuffer: GPUBuffer,
-    capacity: number,
-  ): Promise<CacheLayers> {
+  static async create(parts: DecoderParts, capacity: number): Promise<CacheLayers> {
     const { config, pipelines } = parts;
     const { guard } = pipelines;
     const rooms = cacheRooms(config, capacity);
@@ -101,7 +95,7 @@ export class CacheLayers {
         for (const { label, sizeBytes } of rooms) {
           buffers.push(guard.device.createBuffer({ label, size: sizeBytes, usage: BufferUsage.STORAGE }));
         }
-        return bindLayers(parts, inputs, inputsBuffer, capacity, kernels, buffers);
+        return bindLayers(parts, capacity, kernels, buffers);
       });
       return new CacheLayers(config, buffers, layers);
     } catch (error) {
@@ -160,9 +154,7 @@ async function layerKernels({ pipelines, config, weights }: DecoderParts, layer:
 
 /** Adds the buffer of uniforms to `buffers`. */
 function bindLayers(
-  { pipelines, config, weights, values }: DecoderParts,
-  inputs: StepInputs,
-  inputsBuffer: GPUBuffer,
+  { pipelines, config, weights, values, inputs, inputsBuffer }: DecoderParts,
   capacity: number,
   kernels: readonly Awaited<ReturnType<typeof layerKernels>>[],
   buffers: GPUBuffer[],
@@ -181,7 +173,7 @@ function bindLayers(
   const [terms, outputs] = buffers.slice(-2).map((buffer) => ({ buffer }));
   const uniformBuffer = uniforms.create(device, "a cache's uniforms");
   buffers.push(uniformBuffer);
-  const position = inputs.position(inputsBuffer);
+  const step = inputs.step(inputsBuffer);
   const dispatch = ({ pipeline, bindGroupLayout }: CompiledKernel, bindings: readonly GPUBufferBinding[]) => ({
     pipeline,
     bindGroup: bind(device, bindGroupLayout, bindings),
@@ -193,7 +185,7 @@ function bindLayers(
     const k = { buffer: values.k };
     const v = layer.hasValueProjection ? { buffer: values.v } : k;
     const queries = { buffer: values.queries };
-    const attentionUniforms = [position, uniformAt(uniformBuffer, attention)];
+    const attentionUniforms = [step, uniformAt(uniformBuffer, attention)];
     return {
       heads: dispatch(rotate, [
         { buffer: values.q },
@@ -204,7 +196,7 @@ function bindLayers(
         queries,
         keys,
         cachedValues,
-        position,
+        step,
         uniformAt(uniformBuffer, heads),
       ]),
       chunks: dispatch(chunks, [queries, keys, cachedValues, terms!, outputs!, ...attentionUniforms]),

@@ -1,5 +1,6 @@
-// Keys and values of one text on the device, and its steps: each one submission, whose command buffer was recorded while the
-// device was busy with the step before.
+// Keys and values of one text on the device, and its steps: each one command buffer, which was recorded while the device was
+// busy with the step before. A greedy step that will go on is followed at once by the next one, whose token the device has
+// from the first: that one runs while the host reads the token, and asks for more.
 
 import { checkedReplays } from '../core/argument_checks.js';
 import { disposedError } from '../core/backend.js';
@@ -14,7 +15,7 @@ import type { DeviceGuard } from './device_guard.js';
 import { type Dispatch, recordDispatches } from './dispatches.js';
 import { MAP_MODE_READ } from './gpu_flags.js';
 import type { Lifetime } from './lifetime.js';
-import type { StepInputs } from './step_inputs.js';
+import { LAST_TOKEN, type StepInputs } from './step_inputs.js';
 import { timePasses } from './timing.js';
 
 /** What all caches of a decoder share. */
@@ -27,18 +28,54 @@ export interface SharedDecoder {
   readonly steps: DecoderSteps;
   readonly inputs: StepInputs;
   readonly inputsBuffer: GPUBuffer;
+  /** Whose greedy step was submitted last: its token is the one on the device, once it is done. */
+  tokenOf: WebGPUDecoderCache | null;
+}
+
+/** All that the commands of a step depend on. */
+interface PlannedStep {
+  readonly items: readonly StepItem[];
+  readonly m: number;
+  readonly position: number;
+  readonly wants: StepResult['wants'];
+}
+
+/** Where the host reads what a step gives. */
+interface ResultBuffer {
+  readonly buffer: GPUBuffer;
+  readonly sizeBytes: number;
 }
 
 /** A step whose commands are recorded, and not yet submitted. */
 interface RecordedStep {
+  /** Equal for steps of equal commands. */
   readonly key: string;
   readonly commands: GPUCommandBuffer;
+  /** Null where nothing is wanted. */
+  readonly result: ResultBuffer | null;
 }
+
+/** A step that the device has. */
+interface SubmittedStep {
+  readonly result: ResultBuffer | null;
+  readonly accepted: Promise<void>;
+}
+
+/** A greedy step of one token, which was submitted before it was asked for. */
+interface AheadStep extends SubmittedStep {
+  readonly position: number;
+}
+
+const WHAT = 'a step of the decoder';
 
 export class WebGPUDecoderCache implements DeviceCache {
   #disposed = false;
-  #next: RecordedStep | null = null;
-  /** Settles when the last step that was asked for has. */
+  /** What most likely is submitted next. */
+  #recorded: RecordedStep | null = null;
+  #ahead: AheadStep | null = null;
+  /** What the last greedy step gave, and the one ahead runs. */
+  #token: number | null = null;
+  /** Settles when the last call has. */
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -48,131 +85,183 @@ export class WebGPUDecoderCache implements DeviceCache {
     readonly onDispose: (cache: WebGPUDecoderCache) => void,
   ) {}
 
-  step(tokens: readonly number[], position: number, wants: StepResult['wants']): Promise<StepResult> {
+  step(tokens: readonly number[], position: number, wants: StepResult['wants'], goesOn = false): Promise<StepResult> {
     const own = [...tokens];
-    return this.shared.lifetime.track(() => {
-      const step = this.#last.then(() => this.#run(own, position, wants));
-      this.#last = step.catch(() => {});
-      return step;
-    });
+    return this.#inTurn(() => this.#run(own, position, wants, goesOn));
   }
 
   /**
-   * Microseconds of each of `replays` runs of a greedy step's operations of some kinds, for M = 1; all but the copies of rows
-   * and results. The cache then holds anything at `position`.
+   * Microseconds of each of `replays` runs of a greedy step's operations of some kinds, for M = 1; all but the copy of the
+   * result. The cache then holds anything at `position`.
    */
   time(position: number, kinds: readonly Operation['kind'][], replays: number): Promise<readonly number[]> {
-    return this.shared.lifetime.track(async () => {
-      this.#requireLive();
+    return this.#inTurn(async () => {
       const { guard, inputs, inputsBuffer } = this.shared;
-      const all = await this.#dispatches(1, position, 'greedy');
-      const timed = all.filter(({ kind }) => kinds.includes(kind)).map(({ dispatch }) => dispatch);
-      await guard.run('timed operations', () => inputs.write(guard.device.queue, inputsBuffer, position, 1));
-      return timePasses(guard, { record: (pass) => recordDispatches(pass, timed) }, checkedReplays(replays));
+      const dispatches = this.#dispatches(await this.#planned(1, position, 'greedy'));
+      const timed = dispatches.filter(({ kind }) => kinds.includes(kind));
+      const record = (pass: GPUComputePassEncoder) => {
+        this.shared.tokenOf = null;
+        recordTimed(pass, timed);
+      };
+      this.#drop();
+      await guard.run('timed operations', () => inputs.write(guard.device.queue, inputsBuffer, [0], position));
+      return timePasses(guard, { record }, checkedReplays(replays));
     });
-  }
-
-  async #dispatches(m: number, position: number, wants: StepResult['wants']): Promise<readonly TimedDispatch[]> {
-    const items = await this.shared.steps.get(m, wants);
-    return items.flatMap((item) => this.#filledIn(item, m, position));
   }
 
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#next = null;
+    this.#drop();
     this.layers.dispose();
     this.onDispose(this);
   }
 
-  async #run(tokens: readonly number[], position: number, wants: StepResult['wants']): Promise<StepResult> {
-    const { guard, inputs, inputsBuffer, staging } = this.shared;
-    this.#requireLive();
-    const m = tokens.length;
-    const dispatches = await this.#dispatches(m, position, wants);
-    this.#requireLive();
-    const { queue } = guard.device;
-    const what = 'a step of the decoder';
-    const { value, accepted } = guard.scoped(what, () => {
-      const key = this.layers.key(m, position, wants);
-      const main = this.#next?.key === key ? this.#next.commands : this.#recorded(dispatches);
-      this.#next = null;
-      inputs.write(queue, inputsBuffer, position, m);
-      const { commands: result, buffer, sizeBytes } = this.#resultCommands(m, wants);
-      queue.submit([this.#embeddingCommands(tokens), main, ...result]);
-      const done = buffer ? buffer.mapAsync(MAP_MODE_READ, 0, sizeBytes) : queue.onSubmittedWorkDone();
-      return { buffer, sizeBytes, done: guard.settle(what, done) };
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    return this.shared.lifetime.track(() => {
+      const result = this.#last.then(work);
+      this.#last = result.catch(() => {});
+      return result;
     });
-    const { buffer, sizeBytes, done } = value;
+  }
+
+  async #run(
+    tokens: readonly number[],
+    position: number,
+    wants: StepResult['wants'],
+    goesOn: boolean,
+  ): Promise<StepResult> {
+    const { guard, staging } = this.shared;
+    const m = tokens.length;
+    const next = position + m;
+    const mayRunAhead = goesOn && wants === 'greedy' && next < this.capacity;
+    const following = mayRunAhead ? await this.#planned(1, next, wants) : null;
+    const planned = await this.#planned(m, position, wants);
+    // From here on without waiting, so that no other cache's step comes between this one and the one ahead.
+    const step = this.#takeAhead(tokens, planned) ?? this.#submit(planned, tokens);
     try {
-      await accepted;
-      await this.#recordNext(m, position + m, wants);
+      let newest = planned;
+      // Not so where the step ran ahead, and another cache's came after it.
+      if (following && this.shared.tokenOf === this) {
+        this.#ahead = { ...this.#submit(following, [LAST_TOKEN]), position: next };
+        newest = following;
+      }
+      const { value: done, accepted } = guard.scoped(WHAT, () => {
+        // Not before it is asked for, so that nobody waits for a step that is dropped.
+        const read = step.result?.buffer.mapAsync(MAP_MODE_READ, 0, step.result.sizeBytes);
+        this.#recordNext({ ...newest, position: newest.position + newest.m });
+        return guard.settle<unknown>(WHAT, read ?? guard.device.queue.onSubmittedWorkDone());
+      });
+      await Promise.all([step.accepted, accepted]);
       await done;
-      if (!buffer) return { wants: 'nothing' };
+      if (step.result === null) return { wants: 'nothing' };
+      const { buffer, sizeBytes } = step.result;
       const bytes = buffer.getMappedRange(0, sizeBytes).slice(0);
       buffer.unmap();
       staging.release(buffer);
-      if (wants === 'greedy') return { wants, token: new Uint32Array(bytes)[0]! };
+      if (wants === 'greedy') {
+        const token = new Uint32Array(bytes)[0]!;
+        this.#token = token;
+        return { wants, token };
+      }
       return wants === 'nothing' ? { wants } : { wants, logits: new Float32Array(bytes) };
     } catch (error) {
-      buffer?.destroy();
+      step.result?.buffer.destroy();
+      this.#drop();
       throw error;
     }
   }
 
-  /** What the next step most likely is: as many tokens, which want the same. */
-  async #recordNext(m: number, position: number, wants: StepResult['wants']): Promise<void> {
-    if (this.#disposed || position + m > this.capacity) return;
+  async #planned(m: number, position: number, wants: StepResult['wants']): Promise<PlannedStep> {
+    this.#requireLive();
+    const items = await this.shared.steps.get(m, wants);
+    this.#requireLive();
+    return { items, m, position, wants };
+  }
+
+  #submit(planned: PlannedStep, tokens: readonly number[]): SubmittedStep {
+    const { guard, inputs, inputsBuffer } = this.shared;
+    const { queue } = guard.device;
+    const { value, accepted } = guard.scoped(WHAT, () => {
+      const { commands, result } = this.#takeRecorded(planned) ?? this.#record(planned);
+      inputs.write(queue, inputsBuffer, tokens, planned.position);
+      queue.submit([commands]);
+      if (planned.wants === 'greedy') this.shared.tokenOf = this;
+      return result;
+    });
+    return { result: value, accepted };
+  }
+
+  /** The step ahead, if it is the one that is asked for; else it is dropped: what it wrote is never seen. */
+  #takeAhead(tokens: readonly number[], { position, wants }: PlannedStep): SubmittedStep | null {
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    const isIt = ahead?.position === position && wants === 'greedy' && tokens.length === 1 && tokens[0] === this.#token;
+    if (isIt) return ahead;
+    ahead?.result?.buffer.destroy();
+    return null;
+  }
+
+  #takeRecorded(planned: PlannedStep): RecordedStep | null {
+    const recorded = this.#recorded;
+    if (recorded?.key !== this.#key(planned)) return null;
+    this.#recorded = null;
+    return recorded;
+  }
+
+  /** What the next step most likely is, while the device is busy. Call inside an error scope. */
+  #recordNext(planned: PlannedStep): void {
+    const { m, position } = planned;
+    if (position + m > this.capacity) return;
     this.shared.inputs.prepare(position, m);
-    const dispatches = await this.#dispatches(m, position, wants);
-    const commands = await this.shared.guard.run('a step of the decoder', () => this.#recorded(dispatches));
-    this.#next = { key: this.layers.key(m, position, wants), commands };
+    if (this.#recorded?.key === this.#key(planned)) return;
+    this.#recorded?.result?.buffer.destroy();
+    this.#recorded = this.#record(planned);
+  }
+
+  /** Call inside an error scope. */
+  #record(planned: PlannedStep): RecordedStep {
+    const encoder = this.shared.guard.device.createCommandEncoder({ label: 'a step' });
+    const pass = encoder.beginComputePass({ label: 'a step' });
+    recordTimed(pass, this.#dispatches(planned));
+    pass.end();
+    const result = this.#copyResult(encoder, planned);
+    return { key: this.#key(planned), commands: encoder.finish(), result };
+  }
+
+  #key({ m, position, wants }: PlannedStep): string {
+    return this.layers.key(m, position, wants);
+  }
+
+  #dispatches({ items, m, position }: PlannedStep): readonly TimedDispatch[] {
+    return items.flatMap((item) => {
+      if ('dispatch' in item) return [item];
+      const { kind, layer } = item;
+      const dispatches = kind === 'heads' ? [this.layers.heads(layer, m)] : this.layers.attention(layer, m, position);
+      return dispatches.map((dispatch) => ({ kind, dispatch }));
+    });
+  }
+
+  /** The way of the result into a buffer that the host reads. */
+  #copyResult(encoder: GPUCommandEncoder, { m, wants }: PlannedStep): ResultBuffer | null {
+    if (wants === 'nothing') return null;
+    const { staging, values, steps } = this.shared;
+    const logitsBytes = DecoderSteps.logitRows(m, wants) * steps.parts.config.vocabularySize * 4;
+    const sizeBytes = wants === 'greedy' ? 4 : logitsBytes;
+    const buffer = staging.acquire(sizeBytes);
+    encoder.copyBufferToBuffer(wants === 'greedy' ? values.token : values.logits, 0, buffer, 0, sizeBytes);
+    return { buffer, sizeBytes };
+  }
+
+  /** Forgets what nobody has asked for. Buffers are not kept, since they may be what failed. */
+  #drop(): void {
+    for (const step of [this.#recorded, this.#ahead]) step?.result?.buffer.destroy();
+    this.#recorded = null;
+    this.#ahead = null;
   }
 
   #requireLive(): void {
     if (this.#disposed) throw disposedError('cache');
-  }
-
-  #filledIn(item: StepItem, m: number, position: number): readonly TimedDispatch[] {
-    if ('dispatch' in item) return [item];
-    const { kind, layer } = item;
-    const dispatches = kind === 'heads' ? [this.layers.heads(layer, m)] : this.layers.attention(layer, m, position);
-    return dispatches.map((dispatch) => ({ kind, dispatch }));
-  }
-
-  #recorded(dispatches: readonly TimedDispatch[]): GPUCommandBuffer {
-    const encoder = this.shared.guard.device.createCommandEncoder({ label: 'a step' });
-    const pass = encoder.beginComputePass({ label: 'a step' });
-    recordDispatches(
-      pass,
-      dispatches.map(({ dispatch }) => dispatch),
-    );
-    pass.end();
-    return encoder.finish();
-  }
-
-  /** The rows of the tokens, side by side. */
-  #embeddingCommands(tokens: readonly number[]): GPUCommandBuffer {
-    const { guard, weights, values, steps } = this.shared;
-    const encoder = guard.device.createCommandEncoder({ label: 'embedding' });
-    const rowBytes = steps.parts.config.hiddenSize * 2;
-    for (const [i, token] of tokens.entries()) {
-      const { buffer, offset } = weights.embeddingRow(token);
-      encoder.copyBufferToBuffer(buffer, offset, values.rows, i * rowBytes, rowBytes);
-    }
-    return encoder.finish();
-  }
-
-  /** The way of the result into a buffer that the host reads. */
-  #resultCommands(m: number, wants: StepResult['wants']) {
-    const { guard, staging, values, steps } = this.shared;
-    if (wants === 'nothing') return { commands: [], buffer: null, sizeBytes: 0 };
-    const logitsBytes = DecoderSteps.logitRows(m, wants) * steps.parts.config.vocabularySize * 4;
-    const sizeBytes = wants === 'greedy' ? 4 : logitsBytes;
-    const buffer = staging.acquire(sizeBytes);
-    const encoder = guard.device.createCommandEncoder({ label: 'result' });
-    encoder.copyBufferToBuffer(wants === 'greedy' ? values.token : values.logits, 0, buffer, 0, sizeBytes);
-    return { commands: [encoder.finish()], buffer, sizeBytes };
   }
 }
 
@@ -180,4 +269,11 @@ export class WebGPUDecoderCache implements DeviceCache {
 interface TimedDispatch {
   readonly kind: Operation['kind'];
   readonly dispatch: Dispatch;
+}
+
+function recordTimed(pass: GPUComputePassEncoder, timed: readonly TimedDispatch[]): void {
+  recordDispatches(
+    pass,
+    timed.map(({ dispatch }) => dispatch),
+  );
 }

@@ -26,7 +26,7 @@ const CODES = [blockCodes, blockLanes];
 const TREE = [elementary, reduceTree];
 
 export const DECODER_KERNELS = {
-  embedTokens: kernel('embed_tokens', [embedTokens], [READ, WRITE, UNIFORM]),
+  embedTokens: kernel('embed_tokens', [embedTokens], [READ, READ, WRITE, UNIFORM, UNIFORM]),
   rmsNorm: kernel('rms_norm', [...TREE, ...CODES, rmsNorm], [READ, WRITE, READ, READ, WRITE, WRITE, WRITE, UNIFORM]),
   rotateHeads: kernel(
     'rotate_heads',
@@ -51,7 +51,7 @@ export const DECODER_KERNELS = {
 /** Values that a workgroup of gated_gelu takes, and logits that one of soft_cap takes at first. */
 export const GELU_VALUES_PER_WORKGROUP = 512;
 export const CAP_VALUES_PER_WORKGROUP = 256;
-/** Pairs of values that a workgroup of embed_tokens takes. */
+/** Pairs of values of a token that a workgroup of embed_tokens takes. */
 export const EMBED_PAIRS_PER_WORKGROUP = 256;
 /** Values of a lane that makes codes: a workgroup of combine_chunks has a lane for each of them. */
 export const CODE_LANE_SIZE = 8;

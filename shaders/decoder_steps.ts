@@ -14,6 +14,7 @@ import type { DecoderValues } from './decoder_values.js';
 import type { DecoderWeights } from './decoder_weights.js';
 import { bind, type Dispatch, linearKernels, MAX_WORKGROUPS, matmulDispatches } from './dispatches.js';
 import type { CompiledKernel, Pipelines } from './pipelines.js';
+import type { StepInputs } from './step_inputs.js';
 import { f32, UniformSlots, u32, uniformAt } from './uniform_slots.js';
 import type { Workspaces } from './workspace.js';
 
@@ -37,6 +38,8 @@ export interface DecoderParts {
   readonly config: DecoderConfig;
   readonly weights: DecoderWeights;
   readonly values: DecoderValues;
+  readonly inputs: StepInputs;
+  readonly inputsBuffer: GPUBuffer;
 }
 
 /** Steps of one decoder, made once for each number of tokens and each result. */
@@ -45,7 +48,8 @@ export class DecoderSteps {
   readonly #operations: readonly Operation[];
   /** Slots of the uniform of each norm, for each first row that it may have. */
   readonly #normSlots = new Map<string, number>();
-  readonly #embedSlot: number;
+  /** Of each slice of the embedding. */
+  readonly #embedSlots: readonly number[];
   readonly #geluSlot: number;
   readonly #argMaxSlot: number;
   /** Of soft_cap for 1 .. TOKENS_PER_STEP rows. */
@@ -79,7 +83,9 @@ export class DecoderSteps {
         this.#normSlots.set(normKey(operation, firstRow), slot);
       }
     }
-    this.#embedSlot = slots.add(u32((TOKENS_PER_STEP * hiddenSize) / 2), f32(Math.sqrt(hiddenSize)));
+    this.#embedSlots = weights.embedding.map(({ first, count }) =>
+      slots.add(u32(hiddenSize / 2), f32(Math.sqrt(hiddenSize)), u32(first), u32(count)),
+    );
     this.#geluSlot = slots.add(u32(intermediateSize), u32(0));
     this.#argMaxSlot = slots.add(u32(vocabularySize));
     const cap = softCap ?? 1;
@@ -129,11 +135,8 @@ export class DecoderSteps {
   async #single({ operation, index }: Single, m: number, wants: StepResult['wants']): Promise<StepItem[]> {
     const { values, config } = this.parts;
     switch (operation.kind) {
-      case 'embed': {
-        const kernel = await this.#compile(DECODER_KERNELS.embedTokens, {});
-        const workgroups = Math.ceil((m * config.hiddenSize) / 2 / EMBED_PAIRS_PER_WORKGROUP);
-        return [this.#item('embed', kernel, [values.rows, values.hidden], this.#embedSlot, [workgroups, 1, 1])];
-      }
+      case 'embed':
+        return this.#embed(m);
       case 'norm':
         return [await this.#norm(operation, index, m, wants)];
       case 'heads':
@@ -159,6 +162,16 @@ export class DecoderSteps {
         return [this.#item('softCap', kernel, [values.logits], this.#capSlots[rows - 1]!, [workgroups, 1, 1])];
       }
     }
+  }
+
+  async #embed(m: number): Promise<StepItem[]> {
+    const { values, weights, config, inputs, inputsBuffer } = this.parts;
+    const kernel = await this.#compile(DECODER_KERNELS.embedTokens, {});
+    const workgroups = Math.ceil(config.hiddenSize / 2 / EMBED_PAIRS_PER_WORKGROUP);
+    const step = inputs.step(inputsBuffer);
+    return weights.embedding.map(({ rows }, i) =>
+      this.#item('embed', kernel, [rows, values.token, values.hidden, step], this.#embedSlots[i]!, [workgroups, m, 1]),
+    );
   }
 
   async #norm(operation: NormOperation, index: number, m: number, wants: StepResult['wants']): Promise<StepItem> {
@@ -209,11 +222,11 @@ export class DecoderSteps {
   #item(
     kind: Operation['kind'],
     { pipeline, bindGroupLayout }: CompiledKernel,
-    storage: readonly (GPUBuffer | GPUBufferBinding)[],
+    before: readonly (GPUBuffer | GPUBufferBinding)[],
     slot: number,
     workgroups: Dispatch['workgroups'],
   ): StepItem {
-    const bindings = storage.map((binding) => ('buffer' in binding ? binding : { buffer: binding }));
+    const bindings = before.map((binding) => ('buffer' in binding ? binding : { buffer: binding }));
     const { device } = this.parts.pipelines.guard;
     const bindGroup = bind(device, bindGroupLayout, [...bindings, uniformAt(this.#uniforms, slot)]);
     return { kind, dispatch: { pipeline, bindGroup, workgroups } };

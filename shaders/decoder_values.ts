@@ -9,8 +9,6 @@ import { type QuantizedActivations, quantizedAt, quantizedBytes } from './worksp
 
 /** Named as in step.ts; of bf16 values that linears read, only the codes. Room for TOKENS_PER_STEP rows. */
 export interface DecoderValues {
-  /** bf16[M, hidden]: the tokens' rows of the embedding. */
-  readonly rows: GPUBuffer;
   readonly hidden: GPUBuffer;
   readonly q: GPUBuffer;
   readonly k: GPUBuffer;
@@ -20,7 +18,7 @@ export interface DecoderValues {
   readonly up: GPUBuffer;
   readonly y: GPUBuffer;
   readonly logits: GPUBuffer;
-  /** u32: the arg-max. */
+  /** u32: the arg-max, until the next greedy step of any cache. */
   readonly token: GPUBuffer;
   readonly x: QuantizedActivations;
   readonly attended: QuantizedActivations;
@@ -50,7 +48,6 @@ export async function createDecoderValues(guard: DeviceGuard, config: DecoderCon
   };
   const read = BufferUsage.STORAGE | BufferUsage.COPY_SRC;
   const { value, accepted } = guard.scoped("a decoder's working memory", () => ({
-    rows: create('rows', TOKENS_PER_STEP * hiddenSize * 2, BufferUsage.STORAGE | BufferUsage.COPY_DST),
     hidden: f32('hidden', hiddenSize),
     q: f32('q', queryWidth),
     k: f32('k', keyWidth),

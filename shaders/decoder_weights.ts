@@ -15,14 +15,21 @@ const ALIGNMENT = 256;
 /** Rows of the embedding that are on their way at once. */
 const PIECE_BYTES = 16 * 2 ** 20;
 
+/** Consecutive rows of the embedding, as many as a binding takes. */
+export interface EmbeddingSlice {
+  readonly first: number;
+  readonly count: number;
+  /** bf16[count, hidden] */
+  readonly rows: GPUBuffer;
+}
+
 /** Owned by the decoder. */
 export interface DecoderWeights {
   linear(name: LinearName, layer: number | null): WebGPUWeight;
   /** bf16 of a norm's weight; for qNorm and for kNorm both of the layer, [2, D]. */
   vector(name: VectorName, layer: number | null): GPUBufferBinding;
   layerScalar(layer: number): number;
-  /** Where the row of a token lies; it is a multiple of 4 bytes. */
-  embeddingRow(token: number): { readonly buffer: GPUBuffer; readonly offset: number };
+  readonly embedding: readonly EmbeddingSlice[];
   readonly sizeBytes: number;
   dispose(): void;
 }
@@ -39,6 +46,7 @@ export async function loadDecoderWeights(
   guard: DeviceGuard,
   source: DecoderSource,
   upload: UploadLinear,
+  maxBindingBytes: number,
   { onProgress, signal }: LoadOptions,
 ): Promise<DecoderWeights> {
   const { config } = source;
@@ -57,7 +65,7 @@ export async function loadDecoderWeights(
       progress.advance((tensor.n * tensor.k) / 2);
     }
     const vectors = await loadVectors(guard, source, buffers);
-    const embeddingRow = await loadEmbedding(guard, source, buffers, progress);
+    const embedding = await loadEmbedding(guard, source, maxBindingBytes, buffers, progress);
     const scalars: number[] = [];
     for (const layer of config.layers.keys()) scalars.push(await source.layerScalar(layer));
     const sizes = [...[...linears.values()].map(({ sizeBytes }) => sizeBytes), ...buffers.map(({ size }) => size)];
@@ -65,7 +73,7 @@ export async function loadDecoderWeights(
       linear: (name, layer) => linears.get(keyOf(name, layer))!,
       vector: (name, layer) => vectors.get(keyOf(name === 'kNorm' ? 'qNorm' : name, layer))!,
       layerScalar: (layer) => scalars[layer]!,
-      embeddingRow,
+      embedding,
       sizeBytes: sizes.reduce((sum, size) => sum + size, 0),
       dispose,
     };
@@ -150,33 +158,33 @@ async function loadVectors(guard: DeviceGuard, source: DecoderSource, owned: GPU
   return new Map(parts.map(({ key, bits, offset }) => [key, { buffer, offset, size: bits.byteLength }] as const));
 }
 
-/** Whole rows, in buffers as large as the device makes them; kernels never see these, rows are copied out of them. */
-async function loadEmbedding(guard: DeviceGuard, source: DecoderSource, owned: GPUBuffer[], progress: Progress) {
+async function loadEmbedding(
+  guard: DeviceGuard,
+  source: DecoderSource,
+  maxBindingBytes: number,
+  owned: GPUBuffer[],
+  progress: Progress,
+): Promise<EmbeddingSlice[]> {
   const { vocabularySize, hiddenSize } = source.config;
   const rowBytes = hiddenSize * 2;
-  const rowsPerBuffer = Math.floor(guard.device.limits.maxBufferSize / rowBytes);
+  const rowsPerSlice = Math.max(1, Math.floor(maxBindingBytes / rowBytes));
   const rowsPerPiece = Math.max(1, Math.floor(PIECE_BYTES / rowBytes));
-  const slices: GPUBuffer[] = [];
-  for (let first = 0; first < vocabularySize; first += rowsPerBuffer) {
-    const rows = Math.min(rowsPerBuffer, vocabularySize - first);
-    const buffer = await createBuffer(guard, 'the embedding', rows * rowBytes, BufferUsage.COPY_SRC, owned);
-    slices.push(buffer);
-    for (let row = 0; row < rows; row += rowsPerPiece) {
-      const count = Math.min(rowsPerPiece, rows - row);
-      const bits = await source.embedding(first + row, count);
-      if (bits.length !== count * hiddenSize)
-        throw wrongShape('embedding', `[${count}, ${hiddenSize}]`, `[${bits.length}]`);
-      await guard.run('the upload of the embedding', () =>
-        guard.device.queue.writeBuffer(buffer, row * rowBytes, bits),
-      );
+  const slices: EmbeddingSlice[] = [];
+  for (let first = 0; first < vocabularySize; first += rowsPerSlice) {
+    const count = Math.min(rowsPerSlice, vocabularySize - first);
+    const rows = await createBuffer(guard, 'the embedding', count * rowBytes, BufferUsage.STORAGE, owned);
+    slices.push({ first, count, rows });
+    for (let row = 0; row < count; row += rowsPerPiece) {
+      const length = Math.min(rowsPerPiece, count - row);
+      const bits = await source.embedding(first + row, length);
+      if (bits.length !== length * hiddenSize)
+        throw wrongShape('embedding', `[${length}, ${hiddenSize}]`, `[${bits.length}]`);
+      await guard.run('the upload of the embedding', () => guard.device.queue.writeBuffer(rows, row * rowBytes, bits));
       await guard.settle('the upload of the embedding', guard.device.queue.onSubmittedWorkDone());
       progress.advance(bits.byteLength);
     }
   }
-  return (token: number) => ({
-    buffer: slices[Math.floor(token / rowsPerBuffer)]!,
-    offset: (token % rowsPerBuffer) * rowBytes,
-  });
+  return slices;
 }
 
 async function createBuffer(

@@ -1,4 +1,5 @@
-// What the host gives a step: its first position, and the cosines and sines of its positions for every kind of layer.
+// What the host gives a step: its tokens, their first position, and the cosines and sines of their positions for every kind
+// of layer.
 
 import { type DecoderConfig, type LayerConfig, TOKENS_PER_STEP } from '../core/model/decoder_config.js';
 import { type RotaryTable, rotaryFrequencies, rotaryTable } from '../core/model/rotary.js';
@@ -13,6 +14,11 @@ interface RotaryKind {
   readonly firstWord: number;
 }
 
+/** In place of a token: the one that the last greedy step left on the device. Of embed_tokens.wgsl. */
+export const LAST_TOKEN = 0xffff_ffff;
+
+/** Where the tokens lie, in words: a vec4 after the position. */
+const FIRST_TOKEN_WORD = 4;
 /** Positions whose tables are kept: what several texts are about to take. */
 const MAX_KEPT = 64;
 
@@ -46,8 +52,8 @@ export class StepInputs {
     return device.createBuffer({ label: 'step inputs', size: this.sizeBytes, usage });
   }
 
-  /** {u32 position}, a uniform. */
-  position(buffer: GPUBuffer): GPUBufferBinding {
+  /** {u32 position, u32[TOKENS_PER_STEP] tokens}, a uniform. */
+  step(buffer: GPUBuffer): GPUBufferBinding {
     return { buffer, offset: 0, size: SLOT_BYTES };
   }
 
@@ -57,11 +63,13 @@ export class StepInputs {
     return { buffer, offset: firstWord * 4, size: rotaryBytes(layer) };
   }
 
-  /** For `count` tokens from `position`. */
-  write(queue: GPUQueue, buffer: GPUBuffer, position: number, count: number): void {
+  /** For `tokens` from `position`. */
+  write(queue: GPUQueue, buffer: GPUBuffer, tokens: readonly number[], position: number): void {
     const values = new Float32Array(this.#bytes);
-    new Uint32Array(this.#bytes)[0] = position;
-    for (let m = 0; m < count; m++) {
+    const words = new Uint32Array(this.#bytes);
+    words[0] = position;
+    words.set(tokens, FIRST_TOKEN_WORD);
+    for (const m of tokens.keys()) {
       const tables = this.#tablesOf(position + m);
       this.#tables.delete(position + m);
       for (const [kind, { firstWord }] of this.#kinds.entries()) {

@@ -24,6 +24,8 @@ export interface DecoderHost {
   readonly workspaces: Workspaces;
   readonly staging: BufferPool;
   readonly upload: UploadLinear;
+  /** What one binding of the embedding may take. */
+  readonly maxBindingBytes: number;
   readonly handles: Set<{ dispose(): void }>;
 }
 
@@ -53,10 +55,9 @@ export class WebGPUDecoder implements DeviceDecoder {
     return this.host.lifetime.track(async () => {
       if (this.#disposed) throw disposedError('decoder');
       requireCapacity(this.config, capacity);
-      const { steps, inputs, inputsBuffer } = this.shared;
       this.#opening++;
       try {
-        const layers = await CacheLayers.create(steps.parts, inputs, inputsBuffer, capacity);
+        const layers = await CacheLayers.create(this.shared.steps.parts, capacity);
         const cache = new WebGPUDecoderCache(this.shared, layers, capacity, (closed) => {
           this.#caches.delete(closed);
           this.host.handles.delete(closed);
@@ -96,12 +97,12 @@ export async function loadDecoder(
   source: DecoderSource,
   options: LoadOptions,
 ): Promise<WebGPUDecoder> {
-  const { guard, lifetime, pipelines, workspaces, staging } = host;
+  const { guard, lifetime, pipelines, workspaces, staging, upload, maxBindingBytes } = host;
   const { config } = source;
   checkHeads(config);
   const made: { dispose(): void }[] = [];
   try {
-    const weights = await loadDecoderWeights(guard, source, host.upload, options);
+    const weights = await loadDecoderWeights(guard, source, upload, maxBindingBytes, options);
     made.push(weights);
     checkRuns(config, weights);
     const values = await createDecoderValues(guard, config);
@@ -110,12 +111,12 @@ export async function loadDecoder(
     const { value, accepted } = guard.scoped('a decoder', () => {
       const inputsBuffer = inputs.create(guard.device);
       made.push({ dispose: () => inputsBuffer.destroy() });
-      const steps = new DecoderSteps({ pipelines, workspaces, config, weights, values });
+      const steps = new DecoderSteps({ pipelines, workspaces, config, weights, values, inputs, inputsBuffer });
       made.push(steps);
       return { inputsBuffer, steps };
     });
     await accepted;
-    const shared = { guard, lifetime, staging, weights, values, inputs, ...value };
+    const shared = { guard, lifetime, staging, weights, values, inputs, tokenOf: null, ...value };
     const decoder = new WebGPUDecoder(host, shared);
     host.handles.add(decoder);
     return decoder;

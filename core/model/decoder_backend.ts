@@ -54,7 +54,10 @@ export interface DeviceCache {
   /**
    * Runs `tokens`, 1..TOKENS_PER_STEP of them, at positions `position`..; what the cache holds of these positions and later
    * ones is overwritten. Positions before must have been run; the caller checks capacity and tokens.
+   * @param goesOn a hint, where 'greedy' is wanted: the next call will most likely be the greedy step of the token that this
+   * one gives, at the next position. A backend may begin that step before it is asked for, and so write one position more.
+   * No result depends on it.
    */
-  step(tokens: readonly number[], position: number, wants: StepResult['wants']): Promise<StepResult>;
+  step(tokens: readonly number[], position: number, wants: StepResult['wants'], goesOn?: boolean): Promise<StepResult>;
   dispose(): void;
 }

@@ -42,10 +42,10 @@ export const TOKENS_PER_STEP = 4;
 
 /**
  * Positions that a layer's cache holds in a session of `capacity`: position p lies in slot p mod cacheSlots. A sliding
- * layer has room for what the first token of a step sees, besides all tokens of the step.
+ * layer has room for what the first token of a step sees, besides all tokens of the step and one that ran ahead.
  */
 export function cacheSlots(layer: LayerConfig, capacity: number): number {
-  return layer.window === null ? capacity : Math.min(capacity, layer.window + TOKENS_PER_STEP - 1);
+  return layer.window === null ? capacity : Math.min(capacity, layer.window + TOKENS_PER_STEP);
 }
 
 /** @throws SamebitsError ARGUMENT_INVALID for a cache of more positions than the model has, or of none */

@@ -2,6 +2,7 @@
 
 import { SamebitsError } from '../errors.js';
 import type { StepResult } from './decoder_backend.js';
+import type { AppendOptions } from './session.js';
 import type { TextTokenizer } from './text_tokenizer.js';
 
 /** What is asked of a session: that it takes tokens and gives what follows from the last of them. */
@@ -10,7 +11,7 @@ export interface TextSession {
   readonly position: number;
   /** Tokens that it can hold. */
   readonly capacity: number;
-  append(tokens: readonly number[], wants: StepResult['wants'], signal?: AbortSignal): Promise<StepResult>;
+  append(tokens: readonly number[], wants: StepResult['wants'], options: AppendOptions): Promise<StepResult>;
 }
 
 /** Picks a token by its logits, f32[vocabulary]. Called once for each token, in order. */
@@ -127,7 +128,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       if (this.#end !== null) return;
       await this.#pause();
       const start = performance.now();
-      token = this.#pickFrom(await this.session.append([token], this.#wants, this.options.signal));
+      token = this.#pickFrom(await this.#run([token], this.#wants));
       const { decodedTokens, decodeMs } = this.#times;
       this.#addTimes({ decodedTokens: decodedTokens + 1, decodeMs: decodeMs + performance.now() - start });
     }
@@ -135,19 +136,26 @@ export class Generation implements AsyncIterable<GeneratedToken> {
 
   /** Gives the first token. */
   async #runPrompt(): Promise<number> {
-    const { prompt, promptPiece = DEFAULT_PROMPT_PIECE, signal } = this.options;
+    const { prompt, promptPiece = DEFAULT_PROMPT_PIECE } = this.options;
     const last = Math.floor((prompt.length - 1) / promptPiece) * promptPiece;
     for (let from = 0; ; from += promptPiece) {
       await this.#pause();
       const start = performance.now();
       const isLast = from === last;
       const piece = prompt.slice(from, from + promptPiece);
-      const result = await this.session.append(piece, isLast ? this.#wants : 'nothing', signal);
+      const result = await this.#run(piece, isLast ? this.#wants : 'nothing');
       const token = isLast ? this.#pickFrom(result) : null;
       const { promptTokens, promptMs } = this.#times;
       this.#addTimes({ promptTokens: promptTokens + piece.length, promptMs: promptMs + performance.now() - start });
       if (token !== null) return token;
     }
+  }
+
+  /** Says whether the token that comes of it is to be run too, as far as that is known. */
+  #run(tokens: readonly number[], wants: StepResult['wants']): Promise<StepResult> {
+    const { position, capacity } = this.session;
+    const isLast = this.tokens.length + 1 >= this.options.maxNewTokens || position + tokens.length >= capacity;
+    return this.session.append(tokens, wants, { signal: this.options.signal, goesOn: wants === 'greedy' && !isLast });
   }
 
   async #pause(): Promise<void> {

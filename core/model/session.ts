@@ -5,6 +5,16 @@ import { SamebitsError } from '../errors.js';
 import type { DeviceCache, DeviceDecoder, StepResult } from './decoder_backend.js';
 import { cacheSlots, TOKENS_PER_STEP } from './decoder_config.js';
 
+export interface AppendOptions {
+  /** Ends the call between two steps. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * That the token which a 'greedy' call gives will most likely be appended next, for the next one: the device may begin
+   * with it before. It changes no result.
+   */
+  readonly goesOn?: boolean;
+}
+
 /**
  * Owns a cache of the decoder. Any number of sessions may be open and used in turn. One session takes one call at a time:
  * another one meanwhile is refused, because the order of two texts in one cache would be an accident.
@@ -13,7 +23,7 @@ export class DecoderSession {
   readonly #tokens: number[] = [];
   /** Positions of #tokens that the cache holds as if run in order. */
   #ran = 0;
-  /** One more than the highest position written since position 0 was: what rewinding may have lost. */
+  /** One more than the highest position that may have been written since position 0 was: what rewinding may have lost. */
   #written = 0;
   #isBusy = false;
   #isDisposed = false;
@@ -58,7 +68,11 @@ export class DecoderSession {
    * @throws SamebitsError CONTEXT_FULL before anything is run; ARGUMENT_INVALID, SESSION_BUSY, DISPOSED; the device's; the
    * reason of `signal`
    */
-  async append(tokens: readonly number[], wants: StepResult['wants'], signal?: AbortSignal): Promise<StepResult> {
+  async append(
+    tokens: readonly number[],
+    wants: StepResult['wants'],
+    { signal, goesOn = false }: AppendOptions = {},
+  ): Promise<StepResult> {
     this.#requireIdle();
     const { vocabularySize } = this.decoder.config;
     const added = [...tokens];
@@ -73,13 +87,14 @@ export class DecoderSession {
     this.#isBusy = true;
     try {
       while (this.#ran < this.position) {
-        await this.#step(this.#tokens.slice(this.#ran, this.#ran + TOKENS_PER_STEP), 'nothing', signal);
+        await this.#step(this.#tokens.slice(this.#ran, this.#ran + TOKENS_PER_STEP), 'nothing', false, signal);
       }
       const rows: Float32Array[] = [];
       for (let from = 0; ; from += TOKENS_PER_STEP) {
         const piece = added.slice(from, from + TOKENS_PER_STEP);
         const isLast = from + piece.length === added.length;
-        const result = await this.#step(piece, isLast || wants === 'everyLogit' ? wants : 'nothing', signal);
+        const wanted = isLast || wants === 'everyLogit' ? wants : 'nothing';
+        const result = await this.#step(piece, wanted, isLast && goesOn, signal);
         this.#tokens.push(...piece);
         if (result.wants === 'everyLogit') rows.push(result.logits);
         if (isLast) return wants === 'everyLogit' ? { wants, logits: joined(rows) } : result;
@@ -120,11 +135,17 @@ export class DecoderSession {
     });
   }
 
-  async #step(tokens: readonly number[], wants: StepResult['wants'], signal?: AbortSignal): Promise<StepResult> {
+  async #step(
+    tokens: readonly number[],
+    wants: StepResult['wants'],
+    goesOn: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<StepResult> {
     signal?.throwIfAborted();
     if (this.#ran === 0) this.#written = 0;
-    this.#written = Math.max(this.#written, this.#ran + tokens.length);
-    const result = await this.cache.step(tokens, this.#ran, wants);
+    const end = this.#ran + tokens.length;
+    this.#written = Math.max(this.#written, goesOn ? Math.min(this.capacity, end + 1) : end);
+    const result = await this.cache.step(tokens, this.#ran, wants, goesOn);
     if (this.#isDisposed) throw disposedError('session');
     this.#ran += tokens.length;
     return result;

@@ -11,6 +11,7 @@ import { DECODER_KERNELS } from '../../shaders/decoder_kernels.js';
 import elementary from '../../shaders/elementary.wgsl?raw';
 import { QUANTIZE_SOURCE } from '../../shaders/kernel_sources.js';
 import type { KernelSource } from '../../shaders/pipelines.js';
+import { LAST_TOKEN } from '../../shaders/step_inputs.js';
 import { f32, u32 } from '../../shaders/uniform_slots.js';
 import type { KernelRunner } from './webgpu_kernels.js';
 
@@ -109,21 +110,36 @@ async function checkElementary(of: KernelRunner): Promise<string[]> {
   });
 }
 
+/** Tokens of both parts of an embedding, one of them only the device knows. */
 async function checkEmbed(of: KernelRunner): Promise<string[]> {
-  const [m, n] = [3, 290];
-  const rows = bf16Spread('rows', m * n, 5);
+  const n = 580;
+  const rows = range(7).map((row) => bf16Spread(`row ${row}`, n, 5));
   const scale = Math.fround(Math.sqrt(n));
-  const [, hidden] = await of.run(DECODER_KERNELS.embedTokens, {
-    storage: [packed(rows), poisoned(m * n)],
-    uniforms: [[u32((m * n) / 2), f32(scale)]],
-    workgroups: [2, 1, 1],
-  });
-  return isSame(
-    Float32Array.from(rows, (bits) => mul(numberFromBf16(bits), scale)),
-    hidden!,
-  )
-    ? []
-    : ['rows'];
+  const [asked, last] = [[5, LAST_TOKEN, 2, 4], 6];
+  const tokens = [5, last, 2, 4];
+  const wrong: string[] = [];
+  for (const [first, count] of [
+    [0, 4],
+    [4, 3],
+  ] as const) {
+    const part = Uint16Array.from(rows.slice(first, first + count).flatMap((row) => [...row]));
+    const [, , hidden] = await of.run(DECODER_KERNELS.embedTokens, {
+      storage: [packed(part), Uint32Array.of(last), poisoned(tokens.length * n)],
+      uniforms: [
+        [ZERO, ZERO, ZERO, ZERO, ...asked.map(u32)],
+        [u32(n / 2), f32(scale), u32(first), u32(count)],
+      ],
+      workgroups: [2, tokens.length, 1],
+    });
+    for (const [m, token] of tokens.entries()) {
+      const isThere = token >= first && token < first + count;
+      const expected = isThere
+        ? Float32Array.from(rows[token]!, (bits) => mul(numberFromBf16(bits), scale))
+        : poisoned(n);
+      if (!isSame(expected, hidden!.subarray(m * n, (m + 1) * n))) wrong.push(`token ${token} of part ${first}`);
+    }
+  }
+  return wrong;
 }
 
 async function checkNorm(of: KernelRunner, sound: KernelRunner): Promise<string[]> {

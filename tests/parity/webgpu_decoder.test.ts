@@ -7,7 +7,7 @@ import type { DawnDevice } from '../../node/dawn_device.js';
 import { WebGPUBackend, type WebGPUBackendOptions } from '../../shaders/index.js';
 import { DRAWN_CONFIG, drawDecoderSource } from './decoder_source.js';
 import { LONG_DECODER } from './hard_decoders.js';
-import { expectBits, ownDawn, refusal, useDawn } from './webgpu_device.js';
+import { countBuffers, expectBits, ownDawn, refusal, useDawn } from './webgpu_device.js';
 
 const dawn = useDawn();
 const { vocabularySize } = DRAWN_CONFIG;
@@ -294,20 +294,3 @@ describe('on a device of their own', () => {
     await backend.dispose();
   });
 });
-
-/** Counts the bytes of buffers that live on a device from now on. */
-function countBuffers(device: GPUDevice): { bytes(): number } {
-  const live = new Map<GPUBuffer, number>();
-  const create = device.createBuffer;
-  device.createBuffer = (descriptor) => {
-    const buffer = create.call(device, descriptor);
-    const destroy = buffer.destroy;
-    live.set(buffer, descriptor.size);
-    buffer.destroy = () => {
-      live.delete(buffer);
-      return destroy.call(buffer);
-    };
-    return buffer;
-  };
-  return { bytes: () => [...live.values()].reduce((sum, size) => sum + size, 0) };
-}

@@ -52,6 +52,11 @@ const FAULTS: readonly Fault[] = [
     edit: ['y = add(mul(y, r), 0.5);', 'y = fused(y, r, 0.5);'],
   },
   { of: 'embed', name: 'rows without their scale', edit: [' * p.scale;', ' * 1.0;'] },
+  { of: 'embed', name: 'rows of the first part', edit: ['token - p.first', 'token'] },
+  { of: 'embed', name: 'rows of another part', edit: ['row < p.count && ', ''] },
+  { of: 'embed', name: 'lanes beyond a row', edit: [' && id.x < p.pairs', ''] },
+  { of: 'embed', name: 'the first token for all', edit: ['step.tokens[id.y]', 'step.tokens[0]'] },
+  { of: 'embed', name: 'only tokens of the host', edit: ['select(asked, last_token, asked == LAST_TOKEN)', 'asked'] },
   {
     of: 'norm',
     name: 'squares in another order',

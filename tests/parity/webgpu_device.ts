@@ -80,3 +80,20 @@ export const bf16From = (bytes: Uint8Array) => new Uint16Array(bytes.slice().buf
 
 /** What a refusal must match: `await expect(call).rejects.toThrow(refusal('DISPOSED'))`. */
 export const refusal = (code: ErrorCode) => expect.objectContaining({ name: 'SamebitsError', code });
+
+/** Counts the bytes of buffers that live on a device from now on. */
+export function countBuffers(device: GPUDevice): { bytes(): number } {
+  const live = new Map<GPUBuffer, number>();
+  const create = device.createBuffer;
+  device.createBuffer = (descriptor) => {
+    const buffer = create.call(device, descriptor);
+    const destroy = buffer.destroy;
+    live.set(buffer, descriptor.size);
+    buffer.destroy = () => {
+      live.delete(buffer);
+      return destroy.call(buffer);
+    };
+    return buffer;
+  };
+  return { bytes: () => [...live.values()].reduce((sum, size) => sum + size, 0) };
+}

@@ -10,6 +10,7 @@ import {
   type GenerationOptions,
   type TextSession,
 } from '../../core/model/generate.js';
+import type { AppendOptions } from '../../core/model/session.js';
 import { TextTokenizer } from '../../core/model/text_tokenizer.js';
 
 const tokenizer = new TextTokenizer(
@@ -21,7 +22,7 @@ const PROMPT = [2, ...tokenizer.encode('And it came to pass')];
 
 /** After the tokens of `prompt`, each next one of `script`; checks that it is fed what it gave. */
 class ScriptedSession implements TextSession {
-  readonly calls: { readonly tokens: readonly number[]; readonly wants: string }[] = [];
+  readonly calls: { readonly tokens: readonly number[]; readonly wants: string; readonly goesOn: boolean }[] = [];
   readonly #fed: number[] = [];
 
   constructor(
@@ -34,8 +35,12 @@ class ScriptedSession implements TextSession {
     return this.#fed.length;
   }
 
-  async append(tokens: readonly number[], wants: StepResult['wants']): Promise<StepResult> {
-    this.calls.push({ tokens, wants });
+  async append(
+    tokens: readonly number[],
+    wants: StepResult['wants'],
+    { goesOn = false }: AppendOptions,
+  ): Promise<StepResult> {
+    this.calls.push({ tokens, wants, goesOn });
     this.#fed.push(...tokens);
     expect(this.#fed.length).toBeLessThanOrEqual(this.capacity);
     const written = this.#fed.slice(this.promptLength);
@@ -78,8 +83,8 @@ describe('a generation', () => {
     expect(generation.times).toMatchObject({ promptTokens: PROMPT.length, decodedTokens: script.length - 1 });
     // Nothing is run that nobody asked for: the prompt at once, then each token but the last.
     expect(session.calls).toEqual([
-      { tokens: PROMPT, wants: 'greedy' },
-      ...script.slice(0, -1).map((token) => ({ tokens: [token], wants: 'greedy' })),
+      { tokens: PROMPT, wants: 'greedy', goesOn: true },
+      ...script.slice(0, -1).map((token) => ({ tokens: [token], wants: 'greedy', goesOn: true })),
     ]);
   });
 
@@ -95,6 +100,21 @@ describe('a generation', () => {
     expect(generation.tokens).toEqual(script);
     expect(picked).toBe(script.length);
     expect(new Set(session.calls.map(({ wants }) => wants))).toEqual(new Set(['logits']));
+    expect(session.calls.some(({ goesOn }) => goesOn)).toBe(false);
+  });
+
+  test.each([
+    { name: 'many', maxNewTokens: 100, room: 1000, hints: script.map(() => true) },
+    { name: 'four', maxNewTokens: 4, room: 1000, hints: [true, true, true, false] },
+    { name: 'one', maxNewTokens: 1, room: 1000, hints: [false] },
+    { name: 'four, in room for them', maxNewTokens: 100, room: 3, hints: [true, true, true, false] },
+    { name: 'one, in a full session', maxNewTokens: 100, room: 0, hints: [false] },
+  ])('says which tokens will be run: $name', async ({ maxNewTokens, room, hints }) => {
+    const session = new ScriptedSession(PROMPT.length, script, PROMPT.length + room);
+    await all(new Generation(session, tokenizer, optionsFor({ maxNewTokens, promptPiece: 2 })));
+    const [prompt, written] = [session.calls.slice(0, -hints.length), session.calls.slice(-hints.length)];
+    expect(written.map(({ goesOn }) => goesOn)).toEqual(hints);
+    expect(prompt.some(({ goesOn }) => goesOn)).toBe(false);
   });
 
   test('is as long as was asked for, and gives what is left of a character', async () => {

@@ -1,8 +1,9 @@
 // Sessions: going on, going back and several at once give the bits of one text run from its beginning. The device is a model
-// of caches alone: what it gives depends on every slot that a step may see, so that a slot that was lost is noticed.
+// of caches alone: what it gives depends on every slot that a step may see, so that a slot that was lost is noticed. It runs
+// ahead wherever it may.
 
 import { describe, expect, test } from 'vitest';
-import type { DeviceDecoder, StepResult } from '../../core/model/decoder_backend.js';
+import type { DeviceCache, DeviceDecoder, StepResult } from '../../core/model/decoder_backend.js';
 import { cacheSlots, type DecoderConfig, type LayerConfig, TOKENS_PER_STEP } from '../../core/model/decoder_config.js';
 import { DecoderSession } from '../../core/model/session.js';
 
@@ -44,7 +45,7 @@ class SlotDecoder implements DeviceDecoder {
     return capacity * 12;
   }
 
-  async openCache(capacity: number) {
+  async openCache(capacity: number): Promise<DeviceCache> {
     this.openCaches++;
     const slots = config.layers.map((layer) => new Int32Array(cacheSlots(layer, capacity)));
     const run = (token: number, position: number) => {
@@ -63,14 +64,19 @@ class SlotDecoder implements DeviceDecoder {
       dispose: () => {
         this.openCaches--;
       },
-      step: async (tokens: readonly number[], position: number, wants: StepResult['wants']): Promise<StepResult> => {
+      step: async (tokens, position, wants, goesOn = false): Promise<StepResult> => {
         if (tokens.length > TOKENS_PER_STEP || position + tokens.length > capacity)
           throw new Error('outside the cache');
         this.steps++;
         await this.pause();
         const values = tokens.map((token, i) => run(token, position + i) / 2 ** 31);
         if (wants === 'nothing') return { wants };
-        if (wants === 'greedy') return { wants, token: Math.floor(Math.abs(values.at(-1)!) * 999) };
+        if (wants === 'greedy') {
+          const token = Math.floor(Math.abs(values.at(-1)!) * 999);
+          const next = position + tokens.length;
+          if (goesOn && next < capacity) run(token, next);
+          return { wants, token };
+        }
         return { wants, logits: Float32Array.from(wants === 'logits' ? values.slice(-1) : values) };
       },
     };
@@ -97,11 +103,11 @@ describe('the same bits', () => {
     expect(session.tokens).toEqual(text);
   });
 
-  test('from every position back to every position, twice', async () => {
+  test.each([false, true])('from every position back to every position, twice; goesOn %s', async (goesOn) => {
     for (let from = 1; from <= 30; from++) {
       for (let to = 0; to <= from; to++) {
         const session = await DecoderSession.open(new SlotDecoder(), 64);
-        await session.append(text.slice(0, from), 'nothing');
+        await session.append(text.slice(0, from), 'greedy', { goesOn });
         session.rewind(to);
         const other = [900, 901, 902];
         expect(await logitsOf(session, other)).toEqual((await fresh([...text.slice(0, to), ...other])).slice(to));
@@ -112,19 +118,57 @@ describe('the same bits', () => {
     }
   });
 
-  test('tokens are run again only where a sliding cache has lost what is needed', async () => {
+  test.each([
+    { goesOn: false, kept: TOKENS_PER_STEP + 1 },
+    { goesOn: true, kept: TOKENS_PER_STEP },
+  ])(
+    'tokens are run again only where a sliding cache has lost what is needed; goesOn $goesOn',
+    async ({ goesOn, kept }) => {
+      const decoder = new SlotDecoder();
+      const session = await DecoderSession.open(decoder, 64);
+      await session.append(text.slice(0, 40), 'greedy', { goesOn });
+      const stepsOf = async (position: number) => {
+        session.rewind(position);
+        decoder.steps = 0;
+        await session.append([1], 'greedy');
+        return decoder.steps;
+      };
+      expect(await stepsOf(40 - kept)).toBe(1);
+      expect(await stepsOf(40 - kept - 1)).toBe(1 + Math.ceil((40 - kept - 1) / TOKENS_PER_STEP));
+      expect(await stepsOf(0)).toBe(1);
+    },
+  );
+
+  test('a hint reaches the last step of a call, and no other', async () => {
+    const hints: (boolean | undefined)[] = [];
     const decoder = new SlotDecoder();
-    const session = await DecoderSession.open(decoder, 64);
-    await session.append(text.slice(0, 40), 'nothing');
-    const stepsOf = async (position: number) => {
-      session.rewind(position);
-      decoder.steps = 0;
-      await session.append([1], 'greedy');
-      return decoder.steps;
+    const open = decoder.openCache.bind(decoder);
+    decoder.openCache = async (capacity) => {
+      const cache = await open(capacity);
+      const step: DeviceCache['step'] = (tokens, position, wants, goesOn) => {
+        hints.push(goesOn);
+        return cache.step(tokens, position, wants, goesOn);
+      };
+      return { ...cache, step };
     };
-    expect(await stepsOf(40 - TOKENS_PER_STEP)).toBe(1);
-    expect(await stepsOf(40 - TOKENS_PER_STEP - 1)).toBe(1 + Math.ceil((40 - TOKENS_PER_STEP - 1) / TOKENS_PER_STEP));
-    expect(await stepsOf(0)).toBe(1);
+    const session = await DecoderSession.open(decoder, 64);
+    await session.append(text.slice(0, 40), 'greedy', { goesOn: true });
+    expect(hints).toEqual([...Array.from({ length: 9 }, () => false), true]);
+    // Tokens that are run again give what nobody goes on from.
+    session.rewind(20);
+    hints.length = 0;
+    await session.append([1], 'greedy', { goesOn: true });
+    expect(hints).toEqual([...Array.from({ length: 5 }, () => false), true]);
+    hints.length = 0;
+    await session.append([1], 'greedy');
+    expect(hints).toEqual([false]);
+  });
+
+  test('a device that runs ahead never leaves the session', async () => {
+    const session = await DecoderSession.open(new SlotDecoder(), 12);
+    await session.append(text.slice(0, 12), 'greedy', { goesOn: true });
+    session.rewind(11);
+    expect(await logitsOf(session, [3])).toEqual((await fresh([...text.slice(0, 11), 3])).slice(11));
   });
 
   test('of two sessions in turn and at once', async () => {
@@ -183,7 +227,7 @@ describe('ends', () => {
     decoder.pause = async () => {
       if (decoder.steps === 3) abort.abort(new Error('enough'));
     };
-    await expect(session.append(text, 'nothing', abort.signal)).rejects.toThrow('enough');
+    await expect(session.append(text, 'nothing', { signal: abort.signal })).rejects.toThrow('enough');
     expect(session.position).toBe(3 * TOKENS_PER_STEP);
     expect(await logitsOf(session, text.slice(12))).toEqual((await fresh(text)).slice(12));
   });
