@@ -8,9 +8,12 @@ import {
   CASES,
   CoalescedInt4Tensor,
   drawActivations,
+  drawFormWeight,
   drawWeight,
+  FORM_CASES,
   fileInputs,
   formatDifference,
+  type ParityCase,
   type ParityInput,
   type ParityResult,
   SamebitsError,
@@ -55,10 +58,10 @@ export function registerVerify(program: Command): void {
   program
     .command('verify')
     .description('compare every output bit of every available backend with the reference')
-    .argument('[files...]', 'samebits checkpoints; without one, the built-in case table')
+    .argument('[files...]', 'samebits checkpoints; without one, the built-in case tables')
     .addOption(backendOption())
     .option('--rows <list>', `rows of activations for the weights of a file (default ${VERIFY_ROWS})`, parseRows)
-    .option('--record [path]', 'on a CUDA machine: verify the case table and the files, and write the record')
+    .option('--record [path]', 'on a CUDA machine: verify the case tables and the files, and write the record')
     .option(
       '--decode',
       'instead: whole texts of the model in a file, without one of a drawn one, every logit against the reference',
@@ -183,14 +186,16 @@ function defaultThreads(backends: readonly Backend[]): number {
   return Math.min(Math.max(1, availableParallelism() - 2), MAX_THREADS);
 }
 
+/** The case tables of the form zero in bf16, and of all others. */
 function builtInSubjects(): Subject[] {
-  return CASES.map((parityCase) => ({
-    weight: parityCase.name,
-    load: async () => ({
-      weight: CoalescedInt4Tensor.fromInt4Tensor(drawWeight(parityCase)),
-      inputs: [{ name: parityCase.name, m: parityCase.m, x: drawActivations(parityCase) }],
-    }),
-  }));
+  const subject = (of: Omit<ParityCase, 'weights'>, draw: () => CoalescedInt4Tensor): Subject => ({
+    weight: of.name,
+    load: async () => ({ weight: draw(), inputs: [{ name: of.name, m: of.m, x: drawActivations(of) }] }),
+  });
+  return [
+    ...CASES.map((of) => subject(of, () => CoalescedInt4Tensor.fromInt4Tensor(drawWeight(of)))),
+    ...FORM_CASES.map((of) => subject(of, () => drawFormWeight(of))),
+  ];
 }
 
 async function verifySubjects(subjects: readonly Subject[], backends: readonly Backend[]): Promise<ParityResult[]> {
