@@ -164,7 +164,7 @@ await part('out of memory', 60, (timeoutMs) => abuse('out-of-memory', ['20'], ti
 await part('200 calls from 8 threads', 60, (timeoutMs) => abuse('concurrent', [], timeoutMs));
 await part('10 000 uploads, disposed', 90, (timeoutMs) => abuse('cycles', ['10000'], timeoutMs));
 await Promise.all(
-  TOOLS.map((tool) => part(`compute-sanitizer ${tool}`, 100, (timeoutMs) => sanitize(tool, timeoutMs))),
+  TOOLS.map((tool) => part(`compute-sanitizer ${tool}`, 180, (timeoutMs) => sanitize(tool, timeoutMs))),
 );
 for (let done = 0, ofSeed = seed; done < cases; done += CASES_A_SOAK, ofSeed++) {
   const count = Math.min(CASES_A_SOAK, cases - done);
