@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { kernelSourcesSha256 } from './scripts/kernel-sources.mjs';
+import { pageRecords } from './scripts/page-records.mjs';
 import { wasmKernels } from './scripts/wasm-kernels.mjs';
 
 const fromRoot = (path: string) => resolve(import.meta.dirname, path);
@@ -52,7 +53,7 @@ const library = {
 
 const page = {
   define,
-  plugins: [wasmKernels()],
+  plugins: [wasmKernels(), pageRecords()],
   root: fromRoot('web'),
   base: './',
   worker: { format: 'es' as const, plugins: () => [wasmKernels()], rolldownOptions: { output } },

@@ -11,7 +11,7 @@ import { oneAtATime, whenChanged } from './up-to-date.mjs';
 const SOURCES = [
   ...['core', 'shaders', 'cuda', 'node', 'web'],
   ...['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.types.json', 'vite.config.ts'],
-  ...['scripts/kernel-sources.mjs', 'scripts/wasm-kernels.mjs'],
+  ...['scripts/kernel-sources.mjs', 'scripts/page-records.mjs', 'scripts/wasm-kernels.mjs'],
 ];
 
 /** The real model of the tests, and the one file that the page reads: packed, with its tokenizer. */
