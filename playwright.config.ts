@@ -27,6 +27,8 @@ export default defineConfig({
   testDir: 'tests/web',
   outputDir: 'test-results/web',
   timeout: 240_000,
+  // On a software device that other tests keep busy, one product can take seconds.
+  expect: { timeout: 60_000 },
   // A page waits for its own threads half of the time.
   workers: 2,
   forbidOnly: process.env['CI'] !== undefined,

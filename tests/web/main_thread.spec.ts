@@ -6,6 +6,8 @@ import { settled } from './page_checks.js';
 /** What the browser calls a long task. */
 const LONG_TASK_MS = 50;
 const MARK = 'samebits main thread';
+/** What the trace calls the way by which a test asks the page. */
+const DEV_TOOLS = 'blink.mojom.DevToolsSession';
 
 // Playwright's own trace takes snapshots of the page on the thread that is measured.
 test.use({ trace: 'off' });
@@ -62,18 +64,19 @@ interface Span {
 interface Task extends Span {
   /** Of the thread alone. */
   readonly cpuMs: number;
+  readonly isOfTest: boolean;
 }
 
 /**
  * The long tasks that the page's own work made long: a software GPU takes the processor away from the thread for longer
- * than that, which is no doing of the page's.
+ * than that, and the test's own questions run on the thread too, which is no doing of the page's.
  */
 function heldBy(longTasks: readonly Span[], tasks: readonly Task[]): readonly Task[] {
   const overlaps = (a: Span, b: Span) => a.startMs < b.startMs + b.durationMs && b.startMs < a.startMs + a.durationMs;
   return longTasks.flatMap((long) => {
     const within = tasks.filter((task) => overlaps(task, long));
     expect(within, `the trace has the task at ${long.startMs} ms`).not.toEqual([]);
-    return within.filter(({ cpuMs }) => cpuMs > LONG_TASK_MS);
+    return within.filter(({ cpuMs, isOfTest }) => cpuMs > LONG_TASK_MS && !isOfTest);
   });
 }
 
@@ -113,12 +116,20 @@ async function traceTasks(page: Page): Promise<() => Promise<readonly Task[]>> {
     const mark = events.find(({ name }) => name === MARK);
     expect(mark, 'the trace has the mark').toBeDefined();
     const offsetMs = Number(mark?.['ts']) / 1000 - markMs;
-    return events
-      .filter(({ name, pid, tid }) => name === 'RunTask' && pid === mark?.['pid'] && tid === mark?.['tid'])
-      .map(({ ts, dur, tdur }) => ({
-        startMs: Number(ts) / 1000 - offsetMs,
-        durationMs: Number(dur ?? 0) / 1000,
-        cpuMs: Number(tdur ?? 0) / 1000,
-      }));
+    const ofThread = events.filter(({ pid, tid }) => pid === mark?.['pid'] && tid === mark?.['tid']);
+    const questions = ofThread
+      .filter(({ args }) => JSON.stringify(args).includes(DEV_TOOLS))
+      .map(({ ts }) => Number(ts));
+    return ofThread
+      .filter(({ name }) => name === 'RunTask')
+      .map(({ ts, dur, tdur }) => {
+        const [start, duration] = [Number(ts), Number(dur ?? 0)];
+        return {
+          startMs: start / 1000 - offsetMs,
+          durationMs: duration / 1000,
+          cpuMs: Number(tdur ?? 0) / 1000,
+          isOfTest: questions.some((at) => at >= start && at < start + duration),
+        };
+      });
   };
 }

@@ -32,8 +32,9 @@ export async function mountNumbers({ root, body }: SectionParts): Promise<void> 
           table(report),
         ),
       );
+      // Placing a plot and drawing it are the page's longest tasks; each gets one of its own.
+      await new Promise((resolve) => setTimeout(resolve));
       draw();
-      // A plot is the page's longest task; each gets one of its own.
       await new Promise((resolve) => setTimeout(resolve));
     }
   }

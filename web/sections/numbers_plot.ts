@@ -79,7 +79,9 @@ export function bandwidthPlot({ backend, device, roofGBps, measurements }: Bench
       [positions, rates('native'), rates('coalesced'), positions.map(() => roofGBps)],
       root,
     );
-    new ResizeObserver(() => plot.setSize({ width: root.clientWidth, height: HEIGHT })).observe(root);
+    new ResizeObserver(() => {
+      if (root.clientWidth !== plot.width) plot.setSize({ width: root.clientWidth, height: HEIGHT });
+    }).observe(root);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plot.redraw(true, true));
   }
 

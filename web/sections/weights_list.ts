@@ -4,8 +4,8 @@ import { element } from '../dom.js';
 import type { ListedTensor, Listing } from '../engine/messages.js';
 import { inBytes, inCount } from '../figures.js';
 
-/** Rows that are drawn at a time. */
-const MAX_ROWS = 60;
+/** Rows that are drawn at a time: more hold up the page while they are laid out. */
+const MAX_ROWS = 40;
 
 const USES: Readonly<Record<ListedTensor['use'], string>> = {
   packed: 'packed',
