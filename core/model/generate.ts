@@ -11,6 +11,7 @@ export interface TextSession {
   readonly position: number;
   /** Tokens that it can hold. */
   readonly capacity: number;
+  /** Continues the text by these tokens, and gives what is wanted of the last. */
   append(tokens: readonly number[], wants: StepResult['wants'], options: AppendOptions): Promise<StepResult>;
 }
 

@@ -1,16 +1,19 @@
 // One text in a decoder: its tokens and its cache. It goes on, and back, with the bits of a text run from its beginning.
 
+import { requireObject } from '../argument_checks.js';
 import { disposedError } from '../backend.js';
 import { SamebitsError } from '../errors.js';
 import type { DeviceCache, DeviceDecoder, StepResult } from './decoder_backend.js';
 import { cacheSlots, TOKENS_PER_STEP } from './decoder_config.js';
 
+/** What a call of `append` may be told besides what it runs. */
 export interface AppendOptions {
-  /** Ends the call between two steps. */
+  /** Ends the call between two steps: it rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * That the token which a 'greedy' call gives will most likely be appended next, for the next one: the device may begin
-   * with it before. It changes no result.
+   * A hint for 'greedy': the token that comes back is appended next, alone, for the one after it. The device may begin that
+   * step early. No result changes; a wrong hint costs the device one step, and one position fewer can be rewound without
+   * running tokens again.
    */
   readonly goesOn?: boolean;
 }
@@ -71,9 +74,10 @@ export class DecoderSession {
   async append(
     tokens: readonly number[],
     wants: StepResult['wants'],
-    { signal, goesOn = false }: AppendOptions = {},
+    options: AppendOptions = {},
   ): Promise<StepResult> {
     this.#requireIdle();
+    const { signal, goesOn = false } = checkedOptions(options);
     const { vocabularySize } = this.decoder.config;
     const added = [...tokens];
     if (added.length === 0) throw invalid('a session takes at least one token', '1 or more tokens', 0);
@@ -94,7 +98,7 @@ export class DecoderSession {
         const piece = added.slice(from, from + TOKENS_PER_STEP);
         const isLast = from + piece.length === added.length;
         const wanted = isLast || wants === 'everyLogit' ? wants : 'nothing';
-        const result = await this.#step(piece, wanted, isLast && goesOn, signal);
+        const result = await this.#step(piece, wanted, isLast && goesOn && wants === 'greedy', signal);
         this.#tokens.push(...piece);
         if (result.wants === 'everyLogit') rows.push(result.logits);
         if (isLast) return wants === 'everyLogit' ? { wants, logits: joined(rows) } : result;
@@ -161,6 +165,12 @@ export class DecoderSession {
       fix: 'Await the call before, or open a session for each text.',
     });
   }
+}
+
+function checkedOptions(options: AppendOptions): AppendOptions {
+  const checked = requireObject(options, 'the options of a call');
+  if (!(checked instanceof AbortSignal)) return checked;
+  throw invalid('a signal is one of the options of a call', '{ signal }', 'the signal itself');
 }
 
 function joined(rows: readonly Float32Array[]): Float32Array {

@@ -165,10 +165,24 @@ describe('the same bits', () => {
   });
 
   test('a device that runs ahead never leaves the session', async () => {
-    const session = await DecoderSession.open(new SlotDecoder(), 12);
+    const decoder = new SlotDecoder();
+    const session = await DecoderSession.open(decoder, 12);
     await session.append(text.slice(0, 12), 'greedy', { goesOn: true });
-    session.rewind(11);
-    expect(await logitsOf(session, [3])).toEqual((await fresh([...text.slice(0, 11), 3])).slice(11));
+    // As far as the 12 positions allow: a position 13 would have taken one more.
+    session.rewind(7);
+    decoder.steps = 0;
+    await session.append([3], 'greedy');
+    expect(decoder.steps).toBe(1);
+  });
+
+  test('a hint takes no position where no greedy step is asked for', async () => {
+    const decoder = new SlotDecoder();
+    const session = await DecoderSession.open(decoder, 64);
+    await session.append(text.slice(0, 40), 'logits', { goesOn: true });
+    session.rewind(40 - TOKENS_PER_STEP - 1);
+    decoder.steps = 0;
+    await session.append([1], 'greedy');
+    expect(decoder.steps).toBe(1);
   });
 
   test('of two sessions in turn and at once', async () => {
@@ -192,6 +206,18 @@ describe('what is refused, and changes nothing', () => {
     expect(session.position).toBe(18);
     expect(await logitsOf(session, [1, 2])).toEqual((await fresh([...text.slice(0, 18), 1, 2])).slice(18));
     await expect(DecoderSession.open(new SlotDecoder(), 65)).rejects.toEqual(refusal('CONTEXT_FULL'));
+  });
+
+  test.each([
+    { name: 'null', options: null },
+    { name: 'a number', options: 3 },
+    { name: 'a signal in the place of options', options: new AbortController().signal },
+  ])('$name for options: ARGUMENT_INVALID', async ({ options }) => {
+    const session = await DecoderSession.open(new SlotDecoder(), 20);
+    await expect(Reflect.apply(session.append, session, [[1], 'greedy', options])).rejects.toEqual(
+      refusal('ARGUMENT_INVALID'),
+    );
+    expect(session.position).toBe(0);
   });
 
   test.each([[[]], [[1000]], [[-1]], [[0.5]]])('tokens %j: ARGUMENT_INVALID', async (tokens) => {
