@@ -99,12 +99,13 @@ export class WebGPUDecoderCache implements DeviceCache {
       const { guard, inputs, inputsBuffer } = this.shared;
       const dispatches = this.#dispatches(await this.#planned(1, position, 'greedy'));
       const timed = dispatches.filter(({ kind }) => kinds.includes(kind));
+      // Inputs are written where nobody waits before the submission: those of another cache's step could come between.
       const record = (pass: GPUComputePassEncoder) => {
         this.shared.tokenOf = null;
-        recordTimed(pass, timed);
+        inputs.write(guard.device.queue, inputsBuffer, [0], position);
+        recordAll(pass, timed);
       };
       this.#drop();
-      await guard.run('timed operations', () => inputs.write(guard.device.queue, inputsBuffer, [0], position));
       return timePasses(guard, { record }, checkedReplays(replays));
     });
   }
@@ -154,7 +155,7 @@ export class WebGPUDecoderCache implements DeviceCache {
       });
       await Promise.all([step.accepted, accepted]);
       await done;
-      if (step.result === null) return { wants: 'nothing' };
+      if (wants === 'nothing' || step.result === null) return { wants: 'nothing' };
       const { buffer, sizeBytes } = step.result;
       const bytes = buffer.getMappedRange(0, sizeBytes).slice(0);
       buffer.unmap();
@@ -164,7 +165,7 @@ export class WebGPUDecoderCache implements DeviceCache {
         this.#token = token;
         return { wants, token };
       }
-      return wants === 'nothing' ? { wants } : { wants, logits: new Float32Array(bytes) };
+      return { wants, logits: new Float32Array(bytes) };
     } catch (error) {
       step.result?.buffer.destroy();
       this.#drop();
@@ -212,18 +213,18 @@ export class WebGPUDecoderCache implements DeviceCache {
   /** What the next step most likely is, while the device is busy. Call inside an error scope. */
   #recordNext(planned: PlannedStep): void {
     const { m, position } = planned;
-    if (position + m > this.capacity) return;
-    this.shared.inputs.prepare(position, m);
-    if (this.#recorded?.key === this.#key(planned)) return;
+    const fits = position + m <= this.capacity;
+    if (fits) this.shared.inputs.prepare(position, m);
+    if (fits && this.#recorded?.key === this.#key(planned)) return;
     this.#recorded?.result?.buffer.destroy();
-    this.#recorded = this.#record(planned);
+    this.#recorded = fits ? this.#record(planned) : null;
   }
 
   /** Call inside an error scope. */
   #record(planned: PlannedStep): RecordedStep {
     const encoder = this.shared.guard.device.createCommandEncoder({ label: 'a step' });
     const pass = encoder.beginComputePass({ label: 'a step' });
-    recordTimed(pass, this.#dispatches(planned));
+    recordAll(pass, this.#dispatches(planned));
     pass.end();
     const result = this.#copyResult(encoder, planned);
     return { key: this.#key(planned), commands: encoder.finish(), result };
@@ -233,7 +234,7 @@ export class WebGPUDecoderCache implements DeviceCache {
     return this.layers.key(m, position, wants);
   }
 
-  #dispatches({ items, m, position }: PlannedStep): readonly TimedDispatch[] {
+  #dispatches({ items, m, position }: PlannedStep): readonly KindDispatch[] {
     return items.flatMap((item) => {
       if ('dispatch' in item) return [item];
       const { kind, layer } = item;
@@ -266,14 +267,14 @@ export class WebGPUDecoderCache implements DeviceCache {
 }
 
 /** A dispatch, and what it is part of. */
-interface TimedDispatch {
+interface KindDispatch {
   readonly kind: Operation['kind'];
   readonly dispatch: Dispatch;
 }
 
-function recordTimed(pass: GPUComputePassEncoder, timed: readonly TimedDispatch[]): void {
+function recordAll(pass: GPUComputePassEncoder, dispatches: readonly KindDispatch[]): void {
   recordDispatches(
     pass,
-    timed.map(({ dispatch }) => dispatch),
+    dispatches.map(({ dispatch }) => dispatch),
   );
 }

@@ -69,9 +69,9 @@ describe('a step', () => {
     await run(258, 1);
     // Where the window of 261 leaves the first position behind, and its cache begins again.
     for (let position = 259; position < 271; position += 3) await compare(position, 3);
-    // As far back as a cache of window + 3 positions goes: what lies after is overwritten.
-    await compare(268, 1);
-    await compare(269, 2);
+    // As far back as a cache of window + 4 positions goes: what lies after is overwritten.
+    await compare(266, 1);
+    await compare(267, 4);
     await backend.dispose();
   });
 

@@ -14,7 +14,7 @@ import { countBuffers, ownDawn, refusal, useDawn } from './webgpu_device.js';
 
 const dawn = useDawn();
 const [SLIDING, FULL] = LONG_DECODER.layers;
-/** Rings that end with the last slot that they need, and one later. */
+/** A ring of the slots that it needs, to the last; and one that needs a slot more, and has those of a tile more. */
 const RINGS: DecoderConfig = {
   ...LONG_DECODER,
   layers: [{ ...SLIDING!, window: 28 }, { ...SLIDING!, window: 29 }, FULL!],
@@ -244,13 +244,25 @@ describe('on a device of their own', () => {
   });
 
   // The last of them.
-  test('a device that is lost with a step in flight rejects the call that asks for it, and every other', async (context) => {
+  test('a device that is lost with steps in flight rejects the call that waits, the one that asks next, and every other', async (context) => {
     const device = await deviceOf(context);
     const { backend, decoder } = await opened(device);
-    const [cache, other] = [await decoder.openCache(8), await decoder.openCache(8)];
+    const [cache, other, waits] = await Promise.all([8, 8, 8].map((capacity) => decoder.openCache(capacity)));
+    if (!cache || !other || !waits) throw new Error('three caches');
     const token = await greedyStep(cache, [3], 0, true);
     await greedyStep(other, [3], 0, true);
+    const submit = device.queue.submit;
+    const followed = new Promise<void>((resolve) => {
+      let count = 0;
+      device.queue.submit = (commands) => {
+        submit.call(device.queue, commands);
+        if (++count === 2) resolve();
+      };
+    });
+    const pending = expect(waits.step([3], 0, 'greedy', true)).rejects.toThrow(refusal('DEVICE_LOST'));
+    await followed;
     device.destroy();
+    await pending;
     await expect(cache.step([token], 1, 'greedy', true)).rejects.toThrow(refusal('DEVICE_LOST'));
     await expect(cache.step([token], 1, 'greedy', true)).rejects.toThrow(refusal('DEVICE_LOST'));
     await expect(other.step([5], 1, 'nothing')).rejects.toThrow(refusal('DEVICE_LOST'));
