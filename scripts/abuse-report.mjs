@@ -3,6 +3,7 @@
 import './node-version.mjs';
 import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { kernelSourcesSha256 } from './kernel-sources.mjs';
 import { root } from './processes.mjs';
 
 /** Where the run that the section is about lies, from the root. */
@@ -34,17 +35,19 @@ export function recordedSection() {
 /**
  * The section in Markdown.
  * @param {Run | null} run
+ * @param {string} [current] hash of the CUDA sources as they are
  */
-export function formatRun(run) {
+export function formatRun(run, current = kernelSourcesSha256('cuda')) {
   if (run === null) return 'No run is recorded yet.\n';
   const { date, cudaSourcesSha256, threads, parts } = run;
+  const isCurrent = cudaSourcesSha256 === current;
   const device =
     parts.map(({ figures }) => figures?.['device']).find((name) => typeof name === 'string') ?? 'no device';
   const soaks = parts.flatMap(({ outcome, figures }) => (outcome === 'passed' && figures?.['seed'] ? [figures] : []));
   const sum = (/** @type {string} */ key) => soaks.reduce((total, figures) => total + Number(figures[key]), 0);
   const seeds = soaks.map((figures) => figures['seed']);
   return [
-    `${device}, ${date.slice(0, 10)}, CUDA sources ${cudaSourcesSha256.slice(0, 12)}. Soak: **${grouped(sum('cases'))} cases**, ` +
+    `${device}, ${date.slice(0, 10)}, CUDA sources ${cudaSourcesSha256.slice(0, 12)}${isCurrent ? '' : ', **which have changed since**'}. Soak: **${grouped(sum('cases'))} cases**, ` +
       `${grouped(sum('outputs'))} outputs, ${sum('mismatchCount')} wrong bits, ${threads} threads, ` +
       `${sum('elapsedSeconds').toFixed(0)} s (seeds ${seeds.join(', ') || 'none'}).`,
     '',

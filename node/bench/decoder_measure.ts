@@ -25,7 +25,7 @@ export interface ContextTiming {
   readonly sha256: string;
   /** By the device's clock; null where the backend cannot tell. */
   readonly step: Spread | null;
-  /** Microseconds of each part alone, by the device's clock: their sum is what a step takes where none overlap. */
+  /** Microseconds of each part alone, by the device's clock. They need not sum up to a step, within which launches overlap. */
   readonly partsUs: Readonly<Record<Part, number>> | null;
   /** By the host's clock, greedy steps that each take the token of the one before: a backend may begin one within another. */
   readonly wall: Spread;

@@ -47,7 +47,7 @@ beforeAll(async () => {
     const weight = CoalescedInt4Tensor.fromInt4Tensor(drawWeight(parityCase));
     await collect(weight, [{ name: parityCase.name, m: parityCase.m, x: drawActivations(parityCase) }]);
   }
-  // On the reference alone: what Dawn gives for them, webgpu_forms.test.ts compares with it.
+  // On the reference alone: webgpu_forms.test.ts compares Dawn with it, on these cases with fewer rows of x.
   for (const formCase of FORM_CASES) {
     const { name, m } = formCase;
     await collect(drawFormWeight(formCase), [{ name, m, x: drawActivations(formCase) }], []);
@@ -97,7 +97,7 @@ describe.each(records)('%s', (_, record) => {
     expect(here).toEqual(there);
   });
 
-  test('Dawn gives the recorded bits', (context) => {
+  test('Dawn gives the recorded bits of the default form', (context) => {
     const [dawn] = backends;
     if (!dawn) return skipWithout(context, 'webgpu', unavailable);
     ranOn(context, 'webgpu', dawn.device.name);

@@ -25,7 +25,9 @@ const SAMPLE = {
 
 describe('a run in words', () => {
   test('has every part, its outcome and its figures, and adds up the soaks that passed', () => {
-    expect(formatRun(SAMPLE)).toBe(`A GPU, 2031-02-03, CUDA sources 0123456789ab. Soak: **1 000 000 cases**, \
+    expect(
+      formatRun(SAMPLE, SAMPLE.cudaSourcesSha256),
+    ).toBe(`A GPU, 2031-02-03, CUDA sources 0123456789ab. Soak: **1 000 000 cases**, \
 62 000 000 outputs, 0 wrong bits, 6 threads, 59 s (seeds 1, 2).
 
 | part | outcome | seconds | figures |
@@ -37,6 +39,10 @@ describe('a run in words', () => {
 | soak of seed 2 | passed | 30 | seed 2, cases 500 000, outputs 31 000 000, mismatchCount 0, elapsedSeconds 29.3 |
 | soak of seed 3 | FAILED | 9 | exit 1 |
 `);
+  });
+
+  test('says whether the kernels have changed since', () => {
+    expect(formatRun(SAMPLE, 'fedcba9876543210')).toContain('CUDA sources 0123456789ab, **which have changed since**.');
   });
 
   test('says when there is none', () => {
