@@ -61,7 +61,7 @@ export interface WebGPUBackendOptions extends VariantOptions {
   readonly passedOver?: readonly PassedOver[];
   /** Kept alive as long as the backend: an instance and adapter that must not be collected before their device. */
   readonly keepAlive?: object;
-  /** Weights and embeddings are cut into slices, and the rows of a linear into chunks, of at most this; default: the device's limit. */
+  /** Weights and embeddings are cut into slices, and a linear's rows into chunks, of at most this; default: the device's limit. */
   readonly maxBindingBytes?: number;
 }
 

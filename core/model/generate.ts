@@ -152,11 +152,10 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     }
   }
 
-  /** Says whether the token that comes of it is to be run too, as far as that is known. */
+  /** Says whether the token that comes of it is to be run too, as far as that is known here. */
   #run(tokens: readonly number[], wants: StepResult['wants']): Promise<StepResult> {
-    const { position, capacity } = this.session;
-    const isLast = this.tokens.length + 1 >= this.options.maxNewTokens || position + tokens.length >= capacity;
-    return this.session.append(tokens, wants, { signal: this.options.signal, goesOn: wants === 'greedy' && !isLast });
+    const { maxNewTokens, signal } = this.options;
+    return this.session.append(tokens, wants, { signal, goesOn: this.tokens.length + 1 < maxNewTokens });
   }
 
   async #pause(): Promise<void> {
